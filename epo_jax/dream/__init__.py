@@ -1,0 +1,19 @@
+"""The dream: from a model and a feature to the frontier of prompts."""
+
+from epo_jax.dream.frontier import Frontier
+from epo_jax.dream.history import History
+from epo_jax.dream.loop import NonFiniteError, dream
+from epo_jax.dream.progress import Progress
+from epo_jax.dream.result import Result, Run, load_result, merge_frontiers
+
+__all__ = [
+    "Frontier",
+    "History",
+    "NonFiniteError",
+    "Progress",
+    "Result",
+    "Run",
+    "dream",
+    "load_result",
+    "merge_frontiers",
+]

@@ -1,0 +1,134 @@
+"""The Pareto frontier of scored prompts between feature and fluency."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int32
+
+from epo_jax.dream.history import History
+from epo_jax.models.tokenizers import token_texts
+from transformers import PreTrainedTokenizerFast
+
+
+@dataclasses.dataclass(frozen=True)
+class Frontier:
+    """Prompts that are best for some fluency penalty, the most fluent first.
+
+    Attributes:
+        ids: int32[N, T].
+        text: the prompts as text.
+        tokens: the text of each token of each prompt.
+        feature: float32[N], ascending.
+        cross_entropy: float32[N], in nats/token, ascending.
+        iteration: int32[N], when each was first scored.
+    """
+
+    ids: Int32[np.ndarray, "N T"]
+    text: tuple[str, ...]
+    tokens: tuple[tuple[str, ...], ...]
+    feature: Float32[np.ndarray, " N"]
+    cross_entropy: Float32[np.ndarray, " N"]
+    iteration: Int32[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row per prompt: feature, cross_entropy, perplexity, iteration, text, tokens, ids."""
+        return pd.DataFrame(
+            {
+                "feature": self.feature,
+                "cross_entropy": self.cross_entropy,
+                "perplexity": np.exp(self.cross_entropy),
+                "iteration": self.iteration,
+                "text": list(self.text),
+                "tokens": [list(tokens) for tokens in self.tokens],
+                "ids": [prompt.tolist() for prompt in self.ids],
+            }
+        )
+
+
+def frontier_rows(history: History) -> Int32[np.ndarray, " N"]:
+    """Rows of the prompts that are best for some penalty in [0, infinity), by ascending cross-entropy.
+
+    Of rows with one prompt the first is taken. What ties at penalty 0 or without end is decided by the other value,
+    so that no prompt of the frontier is dominated by another. Rows that are not finite are left out.
+
+    Returns:
+        int32[N], indices into the history.
+    """
+    x, y = history.cross_entropy, history.feature
+    finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    order = finite[np.lexsort((finite, -y[finite], x[finite]))]
+    # Only a row that beats all more fluent ones can be best for any penalty.
+    heights = y[order]
+    rising = np.ones(len(order), bool)
+    rising[1:] = heights[1:] > np.maximum.accumulate(heights)[:-1]
+    hull: list[tuple[Fraction, Fraction]] = []
+    for row in order[rising]:
+        point = (Fraction(float(x[row])), Fraction(float(y[row])))
+        while len(hull) >= 2 and _below(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    best = {(float(a), float(b)) for a, b in hull}
+    seen: set[bytes] = set()
+    rows = []
+    for row in order:
+        prompt = history.ids[row].tobytes()
+        if (float(x[row]), float(y[row])) in best and prompt not in seen:
+            seen.add(prompt)
+            rows.append(row)
+    return np.asarray(rows, np.int32)
+
+
+def _below(
+    left: tuple[Fraction, Fraction], middle: tuple[Fraction, Fraction], right: tuple[Fraction, Fraction]
+) -> bool:
+    # Exact: rounding here would drop or keep a prompt by chance.
+    return (middle[1] - left[1]) * (right[0] - left[0]) < (right[1] - left[1]) * (middle[0] - left[0])
+
+
+def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast) -> Frontier:
+    """The frontier over all prompts that a run scored, with their texts."""
+    rows = frontier_rows(history)
+    ids = history.ids[rows]
+    return Frontier(
+        ids=ids,
+        text=tuple(decode(tokenizer, prompt) for prompt in ids),
+        tokens=tuple(tuple(token_texts(tokenizer, prompt.tolist())) for prompt in ids),
+        feature=history.feature[rows],
+        cross_entropy=history.cross_entropy[rows],
+        iteration=history.iteration[rows],
+    )
+
+
+def decode(tokenizer: PreTrainedTokenizerFast, ids: Int32[np.ndarray, " T"]) -> str:
+    """The text of a prompt, nothing cleaned up and nothing skipped."""
+    text: str = tokenizer.decode(ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text
+
+
+def merged(frontiers: Sequence[Frontier]) -> Frontier:
+    """The frontier of the prompts of several frontiers of one feature; there must be at least one."""
+    pool = History(
+        np.concatenate([f.ids for f in frontiers]),
+        np.concatenate([f.feature for f in frontiers]),
+        np.concatenate([f.cross_entropy for f in frontiers]),
+        np.concatenate([f.iteration for f in frontiers]),
+    )
+    rows = frontier_rows(pool)
+    text = [text for f in frontiers for text in f.text]
+    tokens = [tokens for f in frontiers for tokens in f.tokens]
+    return Frontier(
+        ids=pool.ids[rows],
+        text=tuple(text[row] for row in rows),
+        tokens=tuple(tokens[row] for row in rows),
+        feature=pool.feature[rows],
+        cross_entropy=pool.cross_entropy[rows],
+        iteration=pool.iteration[rows],
+    )

@@ -1,0 +1,54 @@
+"""How far a run is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from epo_jax.dream.history import History
+
+FLUENT_BELOW = 6.0  # nats/token
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a callback is told after each visit to the host.
+
+    Attributes:
+        iteration: iterations made.
+        iterations: iterations asked for.
+        scored: prompts scored so far.
+        best_feature: greatest value so far.
+        best_fluent_feature: greatest value so far with a cross-entropy below 6 nats/token; -inf if there is none.
+        candidates_per_second: over the run, compilation left out; NaN until it is known.
+        seconds_left: at that speed; NaN until it is known.
+    """
+
+    iteration: int
+    iterations: int
+    scored: int
+    best_feature: float
+    best_fluent_feature: float
+    candidates_per_second: float
+    seconds_left: float
+
+
+Callback = Callable[[Progress], bool | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """Greatest feature values so far."""
+
+    feature: float = -np.inf
+    fluent: float = -np.inf
+
+    def after(self, part: History) -> Best:
+        """The same after more prompts were scored."""
+        fluent = part.feature[part.cross_entropy < FLUENT_BELOW]
+        return Best(
+            max(self.feature, float(part.feature.max(initial=-np.inf))),
+            max(self.fluent, float(fluent.max(initial=-np.inf))),
+        )

@@ -1,0 +1,193 @@
+"""What a dream found, and its folder on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from epo_jax.config import EPOConfig
+from epo_jax.dream.frontier import Frontier, merged
+from epo_jax.dream.history import History
+from epo_jax.errors import EpoError
+from epo_jax.report import ReportData, write_frontier_png, write_report
+
+CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON = "config.json", "history.npz", "frontier.csv", "frontier.json"
+PICTURE, REPORT = "frontier.png", "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All that reruns a dream, and how it ended.
+
+    Attributes:
+        model: name, file or folder of the model.
+        feature: the feature string.
+        search: the search's settings.
+        seed: of all randomness.
+        dtype: of the model's parameters.
+        prefix: frozen text before the prompt.
+        suffix: frozen text after it.
+        bos: the template's BOS rule.
+        init_text: text of the initial prompts; None for random ones.
+        versions: of Python, packages and device.
+        seconds: from the first iteration's start to the end.
+        stopped: why the run ended before its last iteration; empty if it did not.
+    """
+
+    model: str
+    feature: str
+    search: EPOConfig
+    seed: int
+    dtype: str
+    prefix: str
+    suffix: str
+    bos: str
+    init_text: str | None
+    versions: Mapping[str, str]
+    seconds: float = 0.0
+    stopped: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command line that runs the dream again."""
+        flags: dict[str, Any] = {"model": self.model, "feature": self.feature}
+        flags |= {name: value for name, value in self.search.to_json().items() if name != "search"}
+        flags |= {"prefix": self.prefix, "suffix": self.suffix, "bos": self.bos, "seed": self.seed, "dtype": self.dtype}
+        if self.init_text is not None:
+            flags["init_text"] = self.init_text
+        shown = (shlex.quote(f"--{name}={value}") for name, value in flags.items() if value != "")
+        return f"python -m epo_jax.dream {' '.join(shown)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields and the command as JSON values."""
+        return {**dataclasses.asdict(self), "command": self.command}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Run:
+        """The run that `to_json` gave."""
+        fields = {name: value for name, value in values.items() if name != "command"}
+        return cls(**{**fields, "search": EPOConfig.from_json(fields["search"])})
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A dream's outcome.
+
+    Attributes:
+        frontier: prompts that are best for some fluency penalty.
+        history: every prompt that was scored.
+        run: what was asked for, and how it ended.
+    """
+
+    frontier: Frontier
+    history: History
+    run: Run
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the run folder: config.json, history.npz, frontier.csv, frontier.json, frontier.png, report.html.
+
+        Raises:
+            EpoError: the folder cannot be written, or is not empty and not to be overwritten.
+        """
+        path = prepare_folder(folder, overwrite)
+        try:
+            (path / CONFIG).write_text(json.dumps(self.run.to_json(), indent=2) + "\n", encoding="utf-8")
+            np.savez_compressed(path / HISTORY, **vars(self.history))
+            table = self.frontier.to_pandas()
+            table.to_csv(path / FRONTIER_CSV, index=False)
+            table.to_json(path / FRONTIER_JSON, orient="records", indent=2, force_ascii=False)
+            write_frontier_png(self.report_data(), path / PICTURE)
+            write_report(self.report_data(), path / REPORT)
+        except OSError as error:
+            raise EpoError(f"--output={folder}: cannot be written ({error})") from error
+        return path
+
+    def report_data(self) -> ReportData:
+        """What pictures and report show."""
+        run = self.run
+        settings = {**run.search.to_json(), "seed": run.seed, "dtype": run.dtype, "bos": run.bos}
+        if run.init_text is not None:
+            settings["init_text"] = run.init_text
+        return ReportData(
+            feature=run.feature,
+            model=run.model,
+            frontier_feature=self.frontier.feature,
+            frontier_cross_entropy=self.frontier.cross_entropy,
+            frontier_tokens=self.frontier.tokens,
+            frontier_iteration=self.frontier.iteration,
+            history_feature=self.history.feature,
+            history_cross_entropy=self.history.cross_entropy,
+            history_iteration=self.history.iteration,
+            settings=settings,
+            versions=run.versions,
+            command=run.command,
+            prefix=run.prefix,
+            suffix=run.suffix,
+            stopped=run.stopped,
+        )
+
+
+def prepare_folder(folder: str | Path, overwrite: bool = False) -> Path:
+    """Make the run folder.
+
+    Raises:
+        EpoError: it is not empty and not to be overwritten, or it cannot be made.
+    """
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not overwrite and any(path.iterdir()):
+            raise EpoError(f"--output={folder}: the folder exists and is not empty; give another, or --overwrite")
+        for name in (CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON, PICTURE, REPORT):
+            # Of an earlier run nothing may stay beside the new one's files.
+            (path / name).unlink(missing_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise EpoError(f"--output={folder}: cannot be written ({error})") from error
+    return path
+
+
+def load_result(folder: str | Path) -> Result:
+    """Read a run folder back.
+
+    Raises:
+        EpoError: a file that is missing or damaged.
+    """
+    path = Path(folder).expanduser()
+    try:
+        run = Run.from_json(json.loads((path / CONFIG).read_text(encoding="utf-8")))
+        with np.load(path / HISTORY, allow_pickle=False) as arrays:
+            history = History(**{name: arrays[name] for name in arrays.files})
+        rows = json.loads((path / FRONTIER_JSON).read_text(encoding="utf-8"))
+        length = history.ids.shape[1]
+        frontier = Frontier(
+            ids=np.asarray([row["ids"] for row in rows], np.int32).reshape(-1, length),
+            text=tuple(row["text"] for row in rows),
+            tokens=tuple(tuple(row["tokens"]) for row in rows),
+            feature=np.asarray([row["feature"] for row in rows], np.float32),
+            cross_entropy=np.asarray([row["cross_entropy"] for row in rows], np.float32),
+            iteration=np.asarray([row["iteration"] for row in rows], np.int32),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EpoError(f"{folder}: not a whole run folder ({error})") from error
+    return Result(frontier, history, run)
+
+
+def merge_frontiers(results: Sequence[Result]) -> Frontier:
+    """The frontier over all prompts that several runs of one feature of one model scored.
+
+    Raises:
+        EpoError: no results, or results of different models, features, templates or lengths.
+    """
+    told = {(r.run.model, r.run.feature, r.run.prefix, r.run.suffix, r.run.bos, r.run.search.length) for r in results}
+    if len(told) != 1:
+        raise EpoError(f"merge_frontiers: needs results of one model, feature, template and length, and got {len(told)}")
+    return merged([result.frontier for result in results])

@@ -1,0 +1,6 @@
+"""Models: one decoder, loaded strictly from GGUF files and folders in Hugging Face format."""
+
+from epo_jax.models.language_model import LanguageModel, logits
+from epo_jax.models.load import load_model
+
+__all__ = ["LanguageModel", "load_model", "logits"]

@@ -1,0 +1,183 @@
+"""Llama and the models of its shape (Llama 1 and 2, SmolLM 1 and 2, TinyLlama)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from transformers import LlamaConfig
+
+from epo_jax.errors import EpoError
+from epo_jax.models.checkpoint import Checkpoint, Weight, transposed
+from epo_jax.models.config import ACTIVATIONS, DecoderConfig
+from epo_jax.models.families.base import Family, refuse_unhandled
+
+HANDLED = (
+    "attention_bias head_dim hidden_act hidden_size intermediate_size max_position_embeddings mlp_bias "
+    "num_attention_heads num_hidden_layers num_key_value_heads rms_norm_eps rope_parameters tie_word_embeddings "
+    "vocab_size"
+).split()
+
+
+def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig:
+    """Configuration from config.json's attributes.
+
+    Raises:
+        EpoError: an attribute or a value that the decoder does not implement.
+    """
+    rope = dict(config["rope_parameters"])
+    kind = rope.pop("rope_type", "default")
+    theta = rope.pop("rope_theta")
+    # A config.json may say what the default is.
+    interleaved = config.get("rope_interleaved", False)
+    if kind != "default" or rope or interleaved:
+        raise EpoError(
+            f"{source}: rope_parameters={config['rope_parameters']}, rope_interleaved={interleaved} is not supported; "
+            "the Llama family is read with rope_type 'default'"
+        )
+    if config["hidden_act"] not in ACTIVATIONS:
+        raise EpoError(f"{source}: hidden_act={config['hidden_act']!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
+    refuse_unhandled(config, LlamaConfig().to_dict(), [*HANDLED, "rope_interleaved"], source)
+    return DecoderConfig(
+        vocab_size=config["vocab_size"],
+        width=config["hidden_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        kv_heads=config["num_key_value_heads"],
+        head_dim=config["head_dim"],
+        mlp_width=config["intermediate_size"],
+        max_positions=config["max_position_embeddings"],
+        norm_eps=config["rms_norm_eps"],
+        rope_theta=theta,
+        activation=config["hidden_act"],
+        tied=config["tie_word_embeddings"],
+        attention_bias=config["attention_bias"],
+        mlp_bias=config["mlp_bias"],
+        dtype=dtype,
+    )
+
+
+GGUF_NEUTRAL = frozenset({"llama.vocab_size"})
+GGUF_HANDLED = {
+    "llama.block_count": "layers",
+    "llama.context_length": "max_positions",
+    "llama.embedding_length": "width",
+    "llama.feed_forward_length": "mlp_width",
+    "llama.attention.head_count": "heads",
+    "llama.attention.layer_norm_rms_epsilon": "norm_eps",
+}
+GGUF_OPTIONAL = frozenset(
+    "llama.attention.head_count_kv llama.attention.key_length llama.attention.value_length llama.rope.dimension_count "
+    "llama.rope.freq_base".split()
+)
+
+
+def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -> DecoderConfig:
+    """Configuration from a GGUF file's metadata; switches that it does not name follow from its tensors.
+
+    Raises:
+        EpoError: a key that is missing, or one that the decoder does not implement.
+    """
+    keys = {key for key in metadata if key.startswith("llama.")}
+    unknown = sorted(keys - set(GGUF_HANDLED) - GGUF_OPTIONAL - GGUF_NEUTRAL)
+    missing = sorted(set(GGUF_HANDLED) - keys)
+    problems = [f"has {key}, which is not supported" for key in unknown] + [f"lacks {key}" for key in missing]
+    if problems:
+        raise EpoError(f"{checkpoint.source}: the metadata {', '.join(problems)}")
+    settings = {name: metadata[key] for key, name in GGUF_HANDLED.items()}
+    heads = settings["heads"]
+    head_dim = metadata.get("llama.attention.key_length", settings["width"] // heads)
+    turned = metadata.get("llama.rope.dimension_count", head_dim)
+    values = metadata.get("llama.attention.value_length", head_dim)
+    if (turned, values) != (head_dim, head_dim):
+        raise EpoError(
+            f"{checkpoint.source}: llama.rope.dimension_count={turned} and value_length={values} must equal the head "
+            f"width {head_dim}"
+        )
+    return DecoderConfig(
+        **settings,
+        vocab_size=len(metadata["tokenizer.ggml.tokens"]),
+        kv_heads=metadata.get("llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        rope_theta=metadata.get("llama.rope.freq_base", 10000.0),
+        tied="output.weight" not in checkpoint.shapes,
+        attention_bias="blk.0.attn_q.bias" in checkpoint.shapes,
+        mlp_bias="blk.0.ffn_gate.bias" in checkpoint.shapes,
+        dtype=dtype,
+    )
+
+
+def _unpaired(tensor: np.ndarray, heads: int) -> np.ndarray:
+    # llama.cpp turns neighbouring components of a head, so its files hold the rows of query and key in that order:
+    # (0, d/2, 1, d/2 + 1, ...) of the order in which component i pairs with i + d/2.
+    pairs = tensor.reshape(heads, -1, 2, *tensor.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _query(tensor: np.ndarray, config: DecoderConfig) -> np.ndarray:
+    return _unpaired(tensor, config.heads).T
+
+
+def _key(tensor: np.ndarray, config: DecoderConfig) -> np.ndarray:
+    return _unpaired(tensor, config.kv_heads).T
+
+
+def _hf_weights() -> Sequence[Weight]:
+    projections = {
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.output": "self_attn.o_proj",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+    }
+    return (
+        Weight("embedding.embedding", "model.embed_tokens.weight"),
+        Weight("norm.scale", "model.norm.weight"),
+        Weight("head.kernel", "lm_head.weight", transposed),
+        Weight("blocks.attention_norm.scale", "model.layers.{l}.input_layernorm.weight"),
+        Weight("blocks.mlp_norm.scale", "model.layers.{l}.post_attention_layernorm.weight"),
+        *(Weight(f"blocks.{p}.kernel", f"model.layers.{{l}}.{t}.weight", transposed) for p, t in projections.items()),
+        *(Weight(f"blocks.{p}.bias", f"model.layers.{{l}}.{t}.bias") for p, t in projections.items()),
+    )
+
+
+def _gguf_weights() -> Sequence[Weight]:
+    projections = {
+        "attention.query": ("attn_q", _query),
+        "attention.key": ("attn_k", _key),
+        "attention.value": ("attn_v", transposed),
+        "attention.output": ("attn_output", transposed),
+        "mlp.gate": ("ffn_gate", transposed),
+        "mlp.up": ("ffn_up", transposed),
+        "mlp.down": ("ffn_down", transposed),
+    }
+    return (
+        Weight("embedding.embedding", "token_embd.weight"),
+        Weight("norm.scale", "output_norm.weight"),
+        Weight("head.kernel", "output.weight", transposed),
+        Weight("blocks.attention_norm.scale", "blk.{l}.attn_norm.weight"),
+        Weight("blocks.mlp_norm.scale", "blk.{l}.ffn_norm.weight"),
+        *(Weight(f"blocks.{p}.kernel", f"blk.{{l}}.{t}.weight", layout) for p, (t, layout) in projections.items()),
+        # A bias has one axis, which a transposition leaves as it is.
+        *(Weight(f"blocks.{p}.bias", f"blk.{{l}}.{t}.bias", layout) for p, (t, layout) in projections.items()),
+    )
+
+
+def _hf_ignored(config: DecoderConfig) -> Sequence[str]:
+    # Old files keep the rotary frequencies, and a tied head is sometimes saved beside the embedding that it equals.
+    buffers = [r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"]
+    return [*buffers, r"lm_head\.weight"] if config.tied else buffers
+
+
+FAMILY = Family(
+    hf_architecture="LlamaForCausalLM",
+    gguf_architecture="llama",
+    from_hf=from_hf,
+    from_gguf=from_gguf,
+    hf_weights=_hf_weights(),
+    gguf_weights=_gguf_weights(),
+    hf_ignored=_hf_ignored,
+)

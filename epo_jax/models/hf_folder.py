@@ -1,0 +1,109 @@
+"""Reading a folder in Hugging Face format: config.json and safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from transformers import AutoConfig
+
+from epo_jax.errors import EpoError
+from epo_jax.models.checkpoint import Checkpoint
+
+INDEX = "model.safetensors.index.json"
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The attributes of config.json, old spellings translated to today's by transformers.
+
+    Raises:
+        EpoError: no config.json, or one that is not valid.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise EpoError(f"--model={folder}: the folder has no config.json, so it is not a model in Hugging Face format")
+    raw = _read_json(path)
+    kind = raw.get("model_type")
+    if not isinstance(kind, str):
+        raise EpoError(f"{path}: lacks model_type, the name of the model's family")
+    architectures = raw.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        raise EpoError(f"{path}: lacks architectures, the list that names the model's class")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise EpoError(f"{path}: not a valid configuration ({' '.join(str(error).split())[:200]})") from error
+    return {**config, "architectures": architectures}
+
+
+def open_safetensors(folder: Path) -> Checkpoint:
+    """The tensors of a folder's model.safetensors, or of the shards that its index names; read when asked for.
+
+    Raises:
+        EpoError: no safetensors files, a shard that is missing, truncated or corrupt, or integers as weights.
+    """
+    files = _files(folder)
+    shapes: dict[str, tuple[int, ...]] = {}
+    where: dict[str, Path] = {}
+    for path in files:
+        try:
+            with safetensors.safe_open(path, framework="np") as shard:
+                for name in shard.keys():  # noqa: SIM118 (safe_open is not iterable)
+                    entry = shard.get_slice(name)
+                    if entry.get_dtype() not in FLOATS:
+                        raise EpoError(
+                            f"{path}: tensor {name} holds {entry.get_dtype()}, where one of {', '.join(FLOATS)} is read"
+                        )
+                    shapes[name], where[name] = tuple(entry.get_shape()), path
+        except (safetensors.SafetensorError, OSError) as error:
+            raise EpoError(f"{path}: not a whole safetensors file, it is truncated or corrupt ({error})") from error
+
+    def read(name: str) -> np.ndarray:
+        path = where[name]
+        try:
+            with safetensors.safe_open(path, framework="np") as shard:
+                tensor: np.ndarray = shard.get_tensor(name)
+                return tensor
+        except (safetensors.SafetensorError, OSError) as error:
+            raise EpoError(f"{path}: tensor {name} cannot be read ({error})") from error
+
+    return Checkpoint(str(folder), shapes, read)
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        entries: Mapping[str, str] | None = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+            raise EpoError(f"{folder / INDEX}: lacks weight_map, the table from tensor to file")
+        names = sorted(set(entries.values()))
+        outside = [name for name in names if Path(name).name != name]
+        if outside:
+            raise EpoError(f"{folder / INDEX}: points outside the folder: {', '.join(outside)}")
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise EpoError(f"{folder / INDEX}: names files that are not there: {', '.join(missing)}")
+        return [folder / name for name in names]
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if pickles:
+        raise EpoError(
+            f"{folder}: has weights only as pickles ({', '.join(pickles[:3])}), which can run code when read; "
+            "save the model again with safe_serialization=True"
+        )
+    raise EpoError(f"{folder}: has no model.safetensors and no {INDEX}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise EpoError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise EpoError(f"{path}: holds a {type(content).__name__} where an object is read")
+    return content

@@ -1,0 +1,100 @@
+"""Which points of a frontier to number, where to put the numbers, and how to break a list of tokens into lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+# Degrees; the empty side of a frontier (less cross-entropy, more feature) first.
+_ANGLES = (135, 115, 155, 95, 175, 75, 195, 55, 215, 315, 295, 335)
+
+
+def choose(points: Float[np.ndarray, "n 2"], required: Sequence[int], limit: int) -> list[int]:
+    """At most `limit` indices (or all of `required`, if more), ascending: the required ones, then the farthest apart."""
+    chosen = list(dict.fromkeys(required))
+    if len(points) <= limit:
+        return list(range(len(points)))
+    chosen = chosen or [0]
+    span = np.ptp(points, axis=0)
+    scaled = points / np.where(span > 0, span, 1.0)
+    while len(chosen) < limit:
+        gaps = np.linalg.norm(scaled[:, None] - scaled[None, chosen], axis=-1).min(axis=1)
+        gaps[chosen] = -1.0
+        chosen.append(int(np.argmax(gaps)))
+    return sorted(chosen)
+
+
+def place(
+    points: Float[np.ndarray, "n 2"], labelled: Sequence[int], size: tuple[float, float], radius: float
+) -> Float[np.ndarray, "k 2"]:
+    """Centres of round labels of `radius` beside their points: clear of one another, of all points and of the edges.
+
+    Points, size of the frame (its corner at 0, 0), radius and result share one unit of length. Where no place is
+    clear, the clearest one is taken.
+    """
+    placed: list[tuple[float, float]] = []
+    for index in labelled:
+        best, best_slack = (0.0, 0.0), -math.inf
+        for reach in np.arange(1.9, 9.0, 0.6) * radius:
+            for angle in np.deg2rad(_ANGLES):
+                x = float(points[index, 0] + reach * np.cos(angle))
+                y = float(points[index, 1] + reach * np.sin(angle))
+                others = [math.hypot(x - a, y - b) - 2.15 * radius for a, b in placed]
+                dots = float(np.hypot(points[:, 0] - x, points[:, 1] - y).min()) - 1.5 * radius
+                line = _distance_to_line(points, x, y) - 1.1 * radius
+                edge = min(x, y, size[0] - x, size[1] - y) - 1.1 * radius
+                slack = min(dots, line, edge, *others)
+                if slack > best_slack:
+                    best, best_slack = (x, y), slack
+                if slack >= 0:
+                    break
+            if best_slack >= 0:
+                break
+        placed.append(best)
+    return np.array(placed).reshape(-1, 2)
+
+
+def break_lines(widths: Sequence[int], columns: int, limit: int) -> list[list[tuple[int, int]]]:
+    """Items of the given widths set in lines of `columns`, as (item, start column); item -1 stands for left-out ones.
+
+    Where more than `limit` lines would be needed, items are left out of the middle: both ends of a prompt matter,
+    its last token most.
+    """
+    items = list(range(len(widths)))
+    lines = _set(items, widths, columns)
+    if len(lines) <= limit:
+        return lines
+    for dropped in range(1, len(items)):
+        head = (len(items) - dropped) // 2
+        kept = [*items[:head], -1, *items[head + dropped :]]
+        lines = _set(kept, widths, columns)
+        if len(lines) <= limit:
+            break
+    return lines
+
+
+def _set(items: Sequence[int], widths: Sequence[int], columns: int) -> list[list[tuple[int, int]]]:
+    lines: list[list[tuple[int, int]]] = [[]]
+    column = 0
+    for item in items:
+        width = widths[item] if item >= 0 else 3
+        if column and column + width > columns:
+            lines.append([])
+            column = 0
+        lines[-1].append((item, column))
+        column += width
+    return lines
+
+
+def _distance_to_line(points: Float[np.ndarray, "n 2"], x: float, y: float) -> float:
+    """The distance from (x, y) to the polyline through the points."""
+    if len(points) < 2:
+        return math.inf
+    start, step = points[:-1], np.diff(points, axis=0)
+    length = np.maximum((step**2).sum(axis=1), 1e-12)
+    along = np.clip(((np.array([x, y]) - start) * step).sum(axis=1) / length, 0.0, 1.0)
+    nearest = start + along[:, None] * step
+    return float(np.hypot(nearest[:, 0] - x, nearest[:, 1] - y).min())

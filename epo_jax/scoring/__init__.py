@@ -1,0 +1,6 @@
+"""Language models as scorers: gradients, scores, and `build`."""
+
+from epo_jax.scoring.api import build, score, token_gradients
+from epo_jax.scoring.template import Template
+
+__all__ = ["Template", "build", "score", "token_gradients"]
