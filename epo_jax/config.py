@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from epo_jax.errors import EpoError
 
@@ -56,7 +56,9 @@ class EPOConfig:
         for kind in ("lambda", "restart_lambda"):
             low, high = getattr(self, f"{kind}_min"), getattr(self, f"{kind}_max")
             if low > high:
-                raise EpoError(f"--{kind}_min={low} is above --{kind}_max={high}: the least must not exceed the greatest")
+                raise EpoError(
+                    f"--{kind}_min={low} is above --{kind}_max={high}: the least must not exceed the greatest"
+                )
         if self.lambda_min == 0 and self.lambda_max > 0 and self.population > 1:
             raise EpoError(
                 f"--lambda_min=0 with --lambda_max={self.lambda_max}: a grid uniform in the logarithm cannot start at "
@@ -70,7 +72,7 @@ class EPOConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> EPOConfig:
         """The settings that `to_json` gave.
 
         Raises:

@@ -12,18 +12,19 @@ import datetime
 import os
 import re
 import sys
+from typing import Any
 
 # transformers says at import that it found no PyTorch, which is not needed here.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.dream.live import Live
 from epo_jax.dream.loop import dream
-from epo_jax.dream.result import prepare_folder
+from epo_jax.dream.result import check_folder
 from epo_jax.errors import EpoError
 from epo_jax.features import parse_feature
 from epo_jax.models import load_model
@@ -31,7 +32,7 @@ from epo_jax.models.config import DTYPES
 from epo_jax.report import console_table
 from epo_jax.scoring.template import BOS, Template
 
-DEFAULT_FEATURE = "L10.N5"
+DEFAULT_FEATURE = "L7.N690"
 INTERRUPTED = 130
 
 _SEARCH_HELP = {
@@ -47,9 +48,13 @@ _SEARCH_HELP = {
     "restart_lambda_max": "greatest penalty that a restart draws",
 }
 
-MODEL = flags.DEFINE_string("model", "smollm2-135m", "embedded model's name, .gguf file, or folder in Hugging Face format")
+MODEL = flags.DEFINE_string(
+    "model", "smollm2-135m", "embedded model's name, .gguf file, or folder in Hugging Face format"
+)
 FEATURE = flags.DEFINE_string("feature", DEFAULT_FEATURE, 'what to maximize: "L10.N5" or "logit: dog"')
-PRESET = flags.DEFINE_enum("preset", None, list(PRESETS), "settings; by default quick on a CPU, paper on an accelerator")
+PRESET = flags.DEFINE_enum(
+    "preset", None, list(PRESETS), "settings; by default quick on a CPU, paper on an accelerator"
+)
 for _field in dataclasses.fields(EPOConfig):
     if _field.name in _SEARCH_HELP:
         _define = flags.DEFINE_integer if isinstance(_field.default, int) else flags.DEFINE_float
@@ -70,7 +75,7 @@ def main(_: list[str]) -> None:
     try:
         config = _config(console)
         output = OUTPUT.value or _default_output(FEATURE.value)
-        prepare_folder(output, OVERWRITE.value)
+        check_folder(output, OVERWRITE.value)
         with console.status(f"loading {MODEL.value}"):
             lm = load_model(MODEL.value, DTYPE.value)
             feature = parse_feature(FEATURE.value, lm)
@@ -84,7 +89,7 @@ def main(_: list[str]) -> None:
                 template=template,
                 init_text=INIT_TEXT.value,
                 output=output,
-                overwrite=True,
+                overwrite=OVERWRITE.value,
                 callback=live.update,
             )
     except EpoError as error:
@@ -108,7 +113,8 @@ def _config(console: Console) -> EPOConfig:
             f"--preset={'paper' if preset == 'quick' else 'quick'} for "
             f"{'the paper settings' if preset == 'quick' else 'a short run'}"
         )
-    given = {name: flags.FLAGS[name].value for name in _SEARCH_HELP if flags.FLAGS[name].value is not None}
+    given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _SEARCH_HELP}
+    given = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(PRESETS[preset], **given)
 
 
@@ -118,12 +124,14 @@ def _default_output(feature: str) -> str:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
+    # JAX tells the absl logger of every kind of device that is not there.
+    flags.FLAGS.set_default("verbosity", logging.WARNING)
     try:
         rest: list[str] = flags.FLAGS(arguments)
         if len(rest) > 1:
             raise flags.Error(f"{rest[1]}: not a flag; flags are given as --name=value")
     except flags.Error as error:
-        sys.exit(_refuse(str(error)))
+        sys.exit(_refuse(f"{error}; --help lists the flags"))
     return rest
 
 

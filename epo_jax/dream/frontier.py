@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int32
+from transformers import PreTrainedTokenizerFast
 
 from epo_jax.dream.history import History
 from epo_jax.models.tokenizers import token_texts
-from transformers import PreTrainedTokenizerFast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,7 @@ def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast) -> Frontie
 
 def decode(tokenizer: PreTrainedTokenizerFast, ids: Int32[np.ndarray, " T"]) -> str:
     """The text of a prompt, nothing cleaned up and nothing skipped."""
-    text: str = tokenizer.decode(ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text
+    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def merged(frontiers: Sequence[Frontier]) -> Frontier:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 from jaxtyping import Float32, Int32
 
@@ -39,13 +40,13 @@ def of_state(state: State) -> History:
 
 def of_infos(infos: Info, steps: int) -> History:
     """What several iterations scored, given infos with a leading axis of which `steps` rows are filled."""
-    ids = np.asarray(infos.ids)[:steps]
-    count = ids.shape[1]
+    fetched = jax.device_get((infos.ids, infos.feature, infos.cross_entropy, infos.iteration))
+    ids, feature, cross_entropy, iteration = (array[:steps] for array in fetched)
     return History(
         ids.reshape(-1, ids.shape[-1]),
-        np.asarray(infos.feature)[:steps].reshape(-1),
-        np.asarray(infos.cross_entropy)[:steps].reshape(-1),
-        np.repeat(np.asarray(infos.iteration)[:steps], count),
+        feature.reshape(-1),
+        cross_entropy.reshape(-1),
+        np.repeat(iteration, ids.shape[1]),
     )
 
 

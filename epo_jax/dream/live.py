@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from types import TracebackType
-from typing import Self
 
 from rich import progress
 from rich.console import Console
@@ -31,7 +30,7 @@ class Live:
         )
         self._task = self._bar.add_task("compiling", total=None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Live:
         self._bar.start()
         return self
 

@@ -16,7 +16,7 @@ from epo_jax.dream import history as histories
 from epo_jax.dream.frontier import decode, frontier_of
 from epo_jax.dream.history import History
 from epo_jax.dream.progress import Best, Callback, Progress
-from epo_jax.dream.result import Result, Run, prepare_folder
+from epo_jax.dream.result import Result, Run, check_folder, prepare_folder
 from epo_jax.dream.versions import versions
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature, parse_feature
@@ -75,7 +75,7 @@ def dream(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise EpoError(f"--seed={seed}: must be a whole number from 0 to {2**32 - 1}")
     if output is not None:
-        prepare_folder(output, overwrite)
+        check_folder(output, overwrite)
     feature = parse_feature(feature, lm) if isinstance(feature, str) else feature
     algorithm = build(lm, feature, config, template)
     ids = None if init_text is None else initial_ids(lm, init_text, config)
@@ -91,6 +91,8 @@ def dream(
         init_text=init_text,
         versions=versions(),
     )
+    if output is not None:
+        prepare_folder(output, overwrite)
     parts: list[History] = []
     stopped, started = "", time.monotonic()
     try:
@@ -102,7 +104,7 @@ def dream(
             steps = min(pace.steps, config.iterations - done)
             begun = time.monotonic()
             state, infos = algorithm.advance(state, steps, CAPACITY)
-            parts.append(histories.of_infos(jax.device_get(infos), steps))
+            parts.append(histories.of_infos(infos, steps))
             done += steps
             best, pace = best.after(parts[-1]), pace.after(steps, time.monotonic() - begun)
             rate = pace.steps_per_second * config.population * config.children
@@ -186,6 +188,6 @@ def _first_failure(lm: LanguageModel, feature: Feature, history: History) -> str
     row = rows[0]
     return (
         f"--feature={feature.name}: not finite at iteration {history.iteration[row]} (feature {history.feature[row]}, "
-        f"cross-entropy {history.cross_entropy[row]}) on the prompt {decode(lm.tokenizer, history.ids[row])!r}; the run "
-        f"stopped and its {len(history)} scored prompts are kept; --dtype=float32 may help"
+        f"cross-entropy {history.cross_entropy[row]}) on the prompt {decode(lm.tokenizer, history.ids[row])!r}; "
+        f"the run stopped and its {len(history)} scored prompts are kept; --dtype=float32 may help"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ class Result:
         """
         path = prepare_folder(folder, overwrite)
         try:
+            for name in (CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON, PICTURE, REPORT):
+                # Of an earlier run nothing may stay beside this one's files.
+                (path / name).unlink(missing_ok=True)
             (path / CONFIG).write_text(json.dumps(self.run.to_json(), indent=2) + "\n", encoding="utf-8")
             np.savez_compressed(path / HISTORY, **vars(self.history))
             table = self.frontier.to_pandas()
@@ -133,23 +137,34 @@ class Result:
         )
 
 
-def prepare_folder(folder: str | Path, overwrite: bool = False) -> Path:
-    """Make the run folder.
+def check_folder(folder: str | Path, overwrite: bool = False) -> Path:
+    """Check, without making anything, that a run folder may be written.
 
     Raises:
-        EpoError: it is not empty and not to be overwritten, or it cannot be made.
+        EpoError: it is a file, or it is not empty and not to be overwritten.
     """
     path = Path(folder).expanduser()
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not overwrite and any(path.iterdir()):
+        if path.exists() and not path.is_dir():
+            raise EpoError(f"--output={folder}: is a file; give a folder")
+        if path.is_dir() and not overwrite and any(path.iterdir()):
             raise EpoError(f"--output={folder}: the folder exists and is not empty; give another, or --overwrite")
-        for name in (CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON, PICTURE, REPORT):
-            # Of an earlier run nothing may stay beside the new one's files.
-            (path / name).unlink(missing_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+    except OSError as error:
+        raise EpoError(f"--output={folder}: cannot be read ({error})") from error
+    return path
+
+
+def prepare_folder(folder: str | Path, overwrite: bool = False) -> Path:
+    """Make the run folder, and prove that it can be written; what it holds stays.
+
+    Raises:
+        EpoError: it is not empty and not to be overwritten, or it cannot be made or written.
+    """
+    path = check_folder(folder, overwrite)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise EpoError(f"--output={folder}: cannot be written ({error})") from error
     return path
@@ -189,5 +204,7 @@ def merge_frontiers(results: Sequence[Result]) -> Frontier:
     """
     told = {(r.run.model, r.run.feature, r.run.prefix, r.run.suffix, r.run.bos, r.run.search.length) for r in results}
     if len(told) != 1:
-        raise EpoError(f"merge_frontiers: needs results of one model, feature, template and length, and got {len(told)}")
+        raise EpoError(
+            f"merge_frontiers: needs results of one model, feature, template and length, and got {len(told)}"
+        )
     return merged([result.frontier for result in results])

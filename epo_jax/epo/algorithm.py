@@ -119,9 +119,7 @@ _step = jax.jit(iterate)
 
 
 @functools.partial(jax.jit, static_argnames="capacity")
-def _advance(
-    algorithm: Algorithm, state: State, steps: Int32[Array, ""], capacity: int
-) -> tuple[State, Info]:
+def _advance(algorithm: Algorithm, state: State, steps: Int32[Array, ""], capacity: int) -> tuple[State, Info]:
     count = algorithm.population * algorithm.children
     nothing = Info(
         iteration=jnp.int32(0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax import Array
@@ -24,8 +24,8 @@ class Candidates:
         parent: int32[C], the slot whose member each was made from.
     """
 
-    ids: Int32[Array, "C T"]
-    parent: Int32[Array, " C"]
+    ids: Int32[Array, "*R C T"]
+    parent: Int32[Array, "*R C"]
 
 
 @jax.tree_util.register_dataclass
@@ -38,17 +38,13 @@ class Scores:
         cross_entropy: float32[C], mean nats per scored token.
     """
 
-    feature: Float32[Array, " C"]
-    cross_entropy: Float32[Array, " C"]
+    feature: Float32[Array, "*R C"]
+    cross_entropy: Float32[Array, "*R C"]
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """A pytree that gives gradients and scores of prompts."""
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens (V)."""
-        ...
 
     def gradients(self, ids: Prompts, penalties: Slots) -> tuple[Float32[Array, "P T V"], Parents]:
         """Gradient of each slot's objective, under the slot's own penalty, with respect to its one-hot tokens.

@@ -35,7 +35,7 @@ def restart_penalty(
 
 
 def select(pool: Scores, penalties: Slots, restart: Float32[Array, ""]) -> Int32[Array, " P"]:
-    """The pool's member for each slot: the best under the slot's own penalty, or at a restart the one under its penalty.
+    """The pool's member for each slot: the best under the slot's own penalty, or at a restart under the one drawn.
 
     Args:
         pool: scores of parents, then children.

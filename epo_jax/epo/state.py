@@ -1,4 +1,4 @@
-"""The state of a search, and what a step tells of itself."""
+"""The state of a search, and what a step tells of itself. A leading axis *R appears where several are stacked."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import dataclasses
 
 import jax
 from jax import Array
-from jaxtyping import Float32, Int32
-
-from epo_jax.axes import Children, PRNGKey, Prompts, Slots
+from jaxtyping import Float32, Int32, Key
 
 
 @jax.tree_util.register_dataclass
@@ -24,11 +22,11 @@ class State:
         key: what all randomness is a function of.
     """
 
-    ids: Prompts
-    feature: Slots
-    cross_entropy: Slots
-    iteration: Int32[Array, ""]
-    key: PRNGKey
+    ids: Int32[Array, "*R P T"]
+    feature: Float32[Array, "*R P"]
+    cross_entropy: Float32[Array, "*R P"]
+    iteration: Int32[Array, "*R"]
+    key: Key[Array, "*R"]
 
 
 @jax.tree_util.register_dataclass
@@ -45,9 +43,9 @@ class Info:
         restart_penalty: the penalty that a restart drew; NaN where there was none.
     """
 
-    iteration: Int32[Array, ""]
-    ids: Children
-    feature: Float32[Array, " C"]
-    cross_entropy: Float32[Array, " C"]
-    selected: Int32[Array, " P"]
-    restart_penalty: Float32[Array, ""]
+    iteration: Int32[Array, "*R"]
+    ids: Int32[Array, "*R C T"]
+    feature: Float32[Array, "*R C"]
+    cross_entropy: Float32[Array, "*R C"]
+    selected: Int32[Array, "*R P"]
+    restart_penalty: Float32[Array, "*R"]

@@ -23,7 +23,7 @@ _PREFIX = "logit:"
 class LogitDifference:
     """Logit of a token minus the largest of all other logits (section 3.1 of the paper)."""
 
-    token: Int32[Array, ""]
+    token: Int32[Array, "*R"]
     label: Label = dataclasses.field(metadata={"static": True})
 
     @property

@@ -24,8 +24,8 @@ _PATTERN = re.compile(r"L(\d+)\.N(\d+)")
 class Neuron:
     """Activation of one MLP neuron."""
 
-    layer: Int32[Array, ""]
-    index: Int32[Array, ""]
+    layer: Int32[Array, "*R"]
+    index: Int32[Array, "*R"]
     label: Label = dataclasses.field(metadata={"static": True})
 
     @property

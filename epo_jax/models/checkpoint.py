@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,39 +61,57 @@ class Weight:
 
 
 def load_parameters(
-    config: DecoderConfig, weights: Sequence[Weight], ignored: Sequence[str], checkpoint: Checkpoint
+    config: DecoderConfig,
+    weights: Sequence[Weight],
+    checkpoint: Checkpoint,
+    ignored: Sequence[str] = (),
+    copies: Mapping[str, str] = MappingProxyType({}),
 ) -> nnx.State:
     """Parameters of the decoder, every one filled and every tensor used.
 
     Args:
         config: the decoder's settings.
         weights: the family's map.
-        ignored: regular expressions of tensors that carry nothing to load.
         checkpoint: the tensors.
+        ignored: regular expressions of tensors that carry nothing to load.
+        copies: tensors that may stand in the checkpoint a second time, each with the one that it must equal.
 
     Returns:
         State of arrays in the configuration's dtype, stacked over layers where the decoder stacks them.
 
     Raises:
-        EpoError: tensors that no parameter takes, parameters that no tensor fills, or shapes that differ, all listed.
+        EpoError: tensors that no parameter takes and parameters that no tensor fills, all listed; a shape that differs;
+            or a copy that is none.
     """
+    if config.layers > len(checkpoint.shapes):
+        raise EpoError(
+            f"{checkpoint.source}: {config.layers} layers cannot come from the checkpoint's {len(checkpoint.shapes)} "
+            "tensors"
+        )
     _, abstract = abstract_decoder(config)
     sources = {weight.parameter: weight for weight in weights}
     flat = [(".".join(map(str, path)), path, variable) for path, variable in nnx.to_flat_state(abstract)]
-    missing, expected, problems = [], set(), []
+    missing, unused, expected, problems = [], [], set(), []
     for name, _, _ in flat:
         weight = sources[name]
         for tensor in _tensor_names(weight, config):
             expected.add(tensor)
             if tensor not in checkpoint.shapes:
                 missing.append(tensor)
-    unused = [t for t in checkpoint.shapes if t not in expected and not any(re.fullmatch(p, t) for p in ignored)]
+    for name in checkpoint.shapes:
+        if name not in expected and name not in copies and not any(re.fullmatch(p, name) for p in ignored):
+            unused.append(name)
     if missing:
         problems.append(f"lacks {_listed(missing)}")
     if unused:
         problems.append(f"has tensors that the model does not take: {_listed(unused)}")
     if problems:
         raise EpoError(f"{checkpoint.source}: the checkpoint {' and '.join(problems)}")
+    for copy, original in copies.items():
+        if copy in checkpoint.shapes and not np.array_equal(checkpoint.read(copy), checkpoint.read(original)):
+            raise EpoError(
+                f"{checkpoint.source}: tensor {copy} differs from {original}, though the configuration makes them one"
+            )
     dtype = jnp.dtype(DTYPES[config.dtype])
     filled = []
     for name, path, variable in flat:
@@ -104,14 +124,22 @@ def _read(
     weight: Weight, config: DecoderConfig, checkpoint: Checkpoint, shape: tuple[int, ...], dtype: np.dtype
 ) -> np.ndarray:
     names = list(_tensor_names(weight, config))
+    one = shape[1:] if _stacked(weight) else shape
+
+    def check(name: str, fits: bool) -> None:
+        if not fits:
+            raise EpoError(
+                f"{checkpoint.source}: tensor {name} has shape {checkpoint.shapes[name]}, which does not give the "
+                f"{one} that the configuration asks for"
+            )
+
+    # Sizes first: an array is made for what the files hold, whatever the configuration says.
+    for name in names:
+        check(name, math.prod(checkpoint.shapes[name]) == math.prod(one))
     array = np.empty(shape, dtype)
     for slot, name in zip(array if _stacked(weight) else [array], names, strict=True):
         tensor = weight.transform(checkpoint.read(name), config)
-        if tensor.shape != slot.shape:
-            raise EpoError(
-                f"{checkpoint.source}: tensor {name} has shape {checkpoint.shapes[name]}, which gives {tensor.shape} "
-                f"where the configuration asks for {slot.shape}"
-            )
+        check(name, tensor.shape == one)
         slot[...] = tensor
     return array
 

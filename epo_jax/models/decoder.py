@@ -191,9 +191,7 @@ class Decoder(nnx.Module):
         return self._product("...d,dv->...v", hidden, self.head.kernel[...])
 
     def _product(self, subscripts: str, left: Array, right: Array) -> Array:
-        return jnp.einsum(
-            subscripts, left, right, precision=self.config.precision, preferred_element_type=jnp.float32
-        )
+        return jnp.einsum(subscripts, left, right, precision=self.config.precision, preferred_element_type=jnp.float32)
 
 
 @functools.lru_cache(maxsize=64)

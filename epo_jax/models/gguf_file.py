@@ -15,7 +15,9 @@ from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint
 
 # What the reader raises where a file ends early or its bytes are not what its header says.
-CORRUPT = (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error, OSError)
+CORRUPT = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error, OSError)
+# More entries than any vocabulary or list of merges has.
+LONGEST_ARRAY = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ def open_gguf(path: Path) -> GGUFFile:
     """
     source = str(path)
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _Reader(path)
         metadata = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
         shapes = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}
@@ -47,8 +49,9 @@ def open_gguf(path: Path) -> GGUFFile:
         raise EpoError(f"{source}: not a whole GGUF file, it is truncated or corrupt ({_one_line(error)})") from error
     if "general.architecture" not in metadata:
         raise EpoError(f"{source}: the GGUF metadata lacks general.architecture, so this is not a whole model")
-    if metadata.get("split.count", 1) > 1:
-        raise EpoError(f"{source}: one of {metadata['split.count']} parts; join them with llama.cpp's gguf-split --merge")
+    if metadata.get("split.count", 1) not in (0, 1):
+        parts = metadata["split.count"]
+        raise EpoError(f"{source}: one of {parts} parts; join them with llama.cpp's gguf-split --merge")
 
     def read(name: str) -> np.ndarray:
         tensor = tensors[name]
@@ -59,6 +62,23 @@ def open_gguf(path: Path) -> GGUFFile:
             raise EpoError(f"{source}: tensor {name} ({kind}) cannot be dequantized ({_one_line(error)})") from error
 
     return GGUFFile(metadata, Checkpoint(source, shapes, read))
+
+
+class _Reader(gguf.GGUFReader):
+    """Refuses counts that the file cannot hold, which gguf's own reader would follow past the file's end."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> np.ndarray:
+        values: np.ndarray = super()._get(offset, dtype, count, override_order)
+        if len(values) != int(count):
+            raise ValueError(f"it ends before byte {offset} and the {count} values there")
+        return values
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type == gguf.GGUFValueType.ARRAY:
+            length = int(self._get(orig_offs + 4, np.uint64)[0])
+            if length > min(len(self.data) - orig_offs, LONGEST_ARRAY):
+                raise ValueError(f"an array of {length} entries at byte {orig_offs}")
+        return super()._get_field_parts(orig_offs, raw_type)
 
 
 def _one_line(error: BaseException) -> str:

@@ -71,7 +71,8 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> PreTrainedT
 
     "gpt2" files give byte-level BPE cut by the rule that tokenizer.ggml.pre names, "llama" files give SentencePiece's
     BPE by scores with byte fallback. Text is not normalized: GGUF has no key for it and llama.cpp does not, though the
-    tokenizer.json of some families (Qwen2, OLMo) composes to NFC first.
+    tokenizer.json of some families (Qwen2, OLMo) composes to NFC first. Bytes that a byte-level vocabulary lacks are
+    left out of the ids without a word, as by the model's own tokenizer.json (SmolLM2 lacks six control characters).
 
     Args:
         metadata: GGUF key -> decoded Python value.
@@ -106,7 +107,8 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> PreTrainedT
         if added and special[name.removeprefix("add_")] is None:
             end = name.split("_")[1]
             raise EpoError(f"{source}: {end.upper()} is to be added, but there is no tokenizer.ggml.{end}_token_id")
-    return PreTrainedTokenizerFast(
+    make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
+    return make(
         tokenizer_object=tokenizer,
         clean_up_tokenization_spaces=False,
         chat_template=metadata.get("tokenizer.chat_template"),

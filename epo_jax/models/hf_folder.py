@@ -18,27 +18,38 @@ INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The attributes of config.json, old spellings translated to today's by transformers.
+def read_architecture(folder: Path) -> str:
+    """The model's class that config.json names.
 
     Raises:
-        EpoError: no config.json, or one that is not valid.
+        EpoError: no config.json, or one that is no JSON object or names no class.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise EpoError(f"--model={folder}: the folder has no config.json, so it is not a model in Hugging Face format")
-    raw = _read_json(path)
-    kind = raw.get("model_type")
-    if not isinstance(kind, str):
-        raise EpoError(f"{path}: lacks model_type, the name of the model's family")
-    architectures = raw.get("architectures")
-    if not isinstance(architectures, list) or not architectures:
+    architectures = _read_json(path).get("architectures")
+    if not isinstance(architectures, list) or not architectures or not isinstance(architectures[0], str):
         raise EpoError(f"{path}: lacks architectures, the list that names the model's class")
+    return architectures[0]
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The attributes of config.json, old spellings translated to today's by transformers.
+
+    Raises:
+        EpoError: a config.json that is not valid.
+    """
+    path = folder / "config.json"
+    if not isinstance(_read_json(path).get("model_type"), str):
+        raise EpoError(f"{path}: lacks model_type, the name of the model's family")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise EpoError(f"{path}: not a valid configuration ({' '.join(str(error).split())[:200]})") from error
-    return {**config, "architectures": architectures}
+        config: dict[str, Any] = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        ).to_dict()
+    except Exception as error:
+        # transformers checks values in many ways and places; whatever it raises here is about this file.
+        raise EpoError(f"{path}: not a valid configuration ({_one_line(error)})") from error
+    return config
 
 
 def open_safetensors(folder: Path) -> Checkpoint:
@@ -59,9 +70,13 @@ def open_safetensors(folder: Path) -> Checkpoint:
                         raise EpoError(
                             f"{path}: tensor {name} holds {entry.get_dtype()}, where one of {', '.join(FLOATS)} is read"
                         )
+                    if name in where:
+                        raise EpoError(f"{path}: tensor {name} is in {where[name].name} too")
                     shapes[name], where[name] = tuple(entry.get_shape()), path
         except (safetensors.SafetensorError, OSError) as error:
-            raise EpoError(f"{path}: not a whole safetensors file, it is truncated or corrupt ({error})") from error
+            raise EpoError(
+                f"{path}: not a whole safetensors file, it is truncated or corrupt ({_one_line(error)})"
+            ) from error
 
     def read(name: str) -> np.ndarray:
         path = where[name]
@@ -70,7 +85,7 @@ def open_safetensors(folder: Path) -> Checkpoint:
                 tensor: np.ndarray = shard.get_tensor(name)
                 return tensor
         except (safetensors.SafetensorError, OSError) as error:
-            raise EpoError(f"{path}: tensor {name} cannot be read ({error})") from error
+            raise EpoError(f"{path}: tensor {name} cannot be read ({_one_line(error)})") from error
 
     return Checkpoint(str(folder), shapes, read)
 
@@ -102,8 +117,12 @@ def _files(folder: Path) -> list[Path]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise EpoError(f"{path}: not readable as JSON ({error})") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise EpoError(f"{path}: not readable as JSON ({_one_line(error)})") from error
     if not isinstance(content, dict):
         raise EpoError(f"{path}: holds a {type(content).__name__} where an object is read")
     return content
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

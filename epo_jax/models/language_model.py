@@ -44,11 +44,16 @@ def checked_ids(lm: LanguageModel, ids: ArrayLike) -> Sequences:
     Raises:
         EpoError: not two-dimensional whole numbers, empty, outside the vocabulary, or longer than the model takes.
     """
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(ids)
+    except ValueError as error:
+        raise EpoError("ids: rows of different lengths, where int[B, S] is read") from error
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer) or 0 in array.shape:
-        raise EpoError(f"ids: have shape {array.shape} and dtype {array.dtype}, where int[B, S] is read, both at least 1")
+        raise EpoError(f"ids: have shape {array.shape} and dtype {array.dtype}, where int[B, S] is read, both above 0")
     if array.min() < 0 or array.max() >= lm.config.vocab_size:
-        raise EpoError(f"ids: run from {array.min()} to {array.max()}, outside the vocabulary 0 to {lm.config.vocab_size - 1}")
+        raise EpoError(
+            f"ids: {array.min()} to {array.max()} are outside the vocabulary 0 to {lm.config.vocab_size - 1}"
+        )
     if array.shape[1] > lm.config.max_positions:
         raise EpoError(f"ids: {array.shape[1]} tokens are more than the {lm.config.max_positions} that the model takes")
     return jnp.asarray(array, jnp.int32)

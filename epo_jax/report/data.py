@@ -56,9 +56,7 @@ class ReportData:
 
     def __post_init__(self) -> None:
         for kind in ("frontier", "history"):
-            lengths = {
-                name: len(value) for name, value in vars(self).items() if name.startswith(f"{kind}_")
-            }
+            lengths = {name: len(value) for name, value in vars(self).items() if name.startswith(f"{kind}_")}
             if len(set(lengths.values())) > 1:
                 raise ValueError(f"the {kind}'s lengths disagree: {lengths}")
 
@@ -75,7 +73,7 @@ def best_overall(data: ReportData) -> int | None:
 
 
 def best_fluent(data: ReportData) -> int | None:
-    """The index of the frontier prompt with the largest feature below FLUENT_BELOW nats/token; None if there is none."""
+    """The index of the frontier prompt with the largest feature below FLUENT_BELOW nats/token; None without one."""
     return _best(data.frontier_feature, data.frontier_cross_entropy < FLUENT_BELOW)
 
 
@@ -117,4 +115,4 @@ def _significant(value: float) -> str:
 
 def _minus(text: str) -> str:
     # The real minus sign has the width of a digit, so that columns of numbers line up.
-    return text.replace("-", "−") if "e" not in text else text
+    return text.replace("-", "\N{MINUS SIGN}") if "e" not in text else text

@@ -13,7 +13,7 @@ _ANGLES = (135, 115, 155, 95, 175, 75, 195, 55, 215, 315, 295, 335)
 
 
 def choose(points: Float[np.ndarray, "n 2"], required: Sequence[int], limit: int) -> list[int]:
-    """At most `limit` indices (or all of `required`, if more), ascending: the required ones, then the farthest apart."""
+    """At most `limit` indices (more if more are required), ascending: the required ones, then the farthest apart."""
     chosen = list(dict.fromkeys(required))
     if len(points) <= limit:
         return list(range(len(points)))

@@ -83,8 +83,7 @@ def visible(text: str) -> str:
 
     The marks themselves are escaped where the token really contains them, so that a mark always is a mark.
     """
-    shown = {"space": lambda t: SPACE * len(t), "mark": str, "text": _escape_marks}
-    return "".join(shown[piece.kind](piece.text) for piece in pieces(text))
+    return "".join(_flat(piece) for piece in pieces(text))
 
 
 def join_visible(tokens: Iterable[str]) -> str:
@@ -100,5 +99,7 @@ def _stand_in(character: str) -> str | None:
     return escape(character) if is_hidden(character) else None
 
 
-def _escape_marks(text: str) -> str:
-    return "".join(escape(c) if c in _MARKS else c for c in text)
+def _flat(piece: Piece) -> str:
+    if piece.kind == "space":
+        return SPACE * len(piece.text)
+    return piece.text if piece.kind == "mark" else "".join(escape(c) if c in _MARKS else c for c in piece.text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +42,9 @@ def build(lm: LanguageModel, feature: Feature, config: EPOConfig, template: Temp
         raise EpoError(f"--top_k={config.top_k}: above the model's vocabulary of {lm.config.vocab_size} tokens")
     allowed = allowed_tokens(lm.tokenizer, lm.config.vocab_size)
     if allowed.sum() < 2:
-        raise EpoError(f"{lm.source}: a search needs at least two allowed tokens, and the tokenizer leaves {allowed.sum()}")
+        raise EpoError(
+            f"{lm.source}: a search needs at least two allowed tokens, and the tokenizer leaves {allowed.sum()}"
+        )
     return Algorithm(
         scorer=_scorer(lm, feature, frozen),
         penalties=penalty_grid(config.lambda_min, config.lambda_max, config.population),
@@ -128,7 +129,9 @@ def _split(
         ("prefix", frozen.prefix, sequences[:, :start]),
         ("suffix", frozen.suffix, sequences[:, stop:]),
     ):
-        if found.shape[1] != len(expected) or not np.array_equal(np.asarray(found), np.broadcast_to(expected, found.shape)):
+        if found.shape[1] != len(expected) or not np.array_equal(
+            np.asarray(found), np.broadcast_to(expected, found.shape)
+        ):
             raise EpoError(f"ids: must hold the tokens of the template's {name}, {expected.tolist()}")
     if stop - start < 1 or (stop - start == 1 and start == 0):
         raise EpoError(f"ids: {sequences.shape[1]} tokens leave none to score; a scored token has a predecessor")

@@ -56,7 +56,7 @@ def frozen_tokens(lm: LanguageModel, template: Template) -> FrozenTokens:
     """The tokens of a template, each text tokenized by itself.
 
     Raises:
-        EpoError: a BOS is asked for and the tokenizer has none.
+        EpoError: a BOS is asked for and the tokenizer has none, or a token that the model has not.
     """
     bos = lm.tokenizer.bos_token_id
     if template.bos == "always" and bos is None:
@@ -64,7 +64,12 @@ def frozen_tokens(lm: LanguageModel, template: Template) -> FrozenTokens:
     with_bos = template.bos == "always" or (template.bos == "auto" and adds_bos(lm.tokenizer))
     start = [bos] if with_bos else []
     encode = lm.tokenizer.encode
-    return FrozenTokens(
-        np.asarray(start + encode(template.prefix, add_special_tokens=False), np.int32),
-        np.asarray(encode(template.suffix, add_special_tokens=False), np.int32),
-    )
+    prefix = start + encode(template.prefix, add_special_tokens=False)
+    suffix = encode(template.suffix, add_special_tokens=False)
+    outside = sorted({token for token in prefix + suffix if token >= lm.config.vocab_size})
+    if outside:
+        raise EpoError(
+            f"template: its tokens {', '.join(map(str, outside))} are outside the model's vocabulary of "
+            f"{lm.config.vocab_size}"
+        )
+    return FrozenTokens(np.asarray(prefix, np.int32), np.asarray(suffix, np.int32))

@@ -18,7 +18,7 @@ PROMPTS = (
     ("following", " column", ":", " $", "date", "$", "KK", "ril", "%).", " example", ",", " if"),
     ("following", " column", "\\xe2", " The", "date", "\t", "KK", "ril", "%).", " example", ",", " if"),
     ("following", "Column", "::", " 中文", "date", "*", "KK", "ril", "%).", " example", ",", " if"),
-    ("=\"", "Column", "::", " The", "日期", "*", "KK", "ril", "%).", "Example", ",", " if"),
+    ('="', "Column", "::", " The", "日期", "*", "KK", "ril", "%).", "Example", ",", " if"),
     ("</", "Column", "::", "\n\n", "DATE", "*", "KK", "ril", "%).", "Example", ",,", " if"),
     ("</", "Column", "🙂", "\r\n", "DATE", "*", "KKKK", "ril", "%).", "Example", ",,", " If"),
 )
@@ -27,7 +27,7 @@ PROMPTS = (
 def make(points: int = 12, history: int = 3840, **changes: Any) -> ReportData:
     """A run like those of the paper: a concave frontier from 3 to 9 nats, a cloud below it, random starts far out."""
     random = np.random.default_rng(0)
-    along = np.linspace(0.0, 1.0, points) if points > 1 else np.array([0.5])
+    along = np.array([0.5]) if points == 1 else np.linspace(0.0, 1.0, points)
     cross_entropy = (3.1 + 5.8 * along**1.2).astype(np.float32)
     feature = (0.5 + 9.4 * along**0.55).astype(np.float32)
     iteration = np.repeat(np.arange(history // 256 + 1), 256)[:history].astype(np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ class Family:
         from_gguf: (metadata, checkpoint, dtype) -> configuration.
         hf_weights: where parameters come from in safetensors files.
         gguf_weights: the same in GGUF files.
-        hf_ignored: (configuration) -> regular expressions of tensors that carry nothing to load.
+        hf_ignored: regular expressions of tensors in safetensors files that carry nothing to load.
+        hf_copies: (configuration) -> tensors that may be saved twice, each with the one that it must equal.
     """
 
     hf_architecture: str
@@ -31,7 +33,8 @@ class Family:
     from_gguf: Callable[[Mapping[str, Any], Checkpoint, str], DecoderConfig]
     hf_weights: Sequence[Weight]
     gguf_weights: Sequence[Weight]
-    hf_ignored: Callable[[DecoderConfig], Sequence[str]]
+    hf_ignored: Sequence[str]
+    hf_copies: Callable[[DecoderConfig], Mapping[str, str]]
 
 
 # Attributes of config.json that do not change what the forward pass computes.
@@ -39,9 +42,9 @@ NEUTRAL = frozenset(
     "_name_or_path add_cross_attention architectures attention_dropout auto_map begin_suppress_tokens bos_token_id "
     "chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id dtype embd_pdrop eos_token_id "
     "finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_range is_encoder_decoder "
-    "is_llama_config label2id model_type output_attentions output_hidden_states pad_token_id pretraining_tp problem_type "
-    "resid_pdrop return_dict sep_token_id task_specific_params tokenizer_class torch_dtype transformers.js_config "
-    "transformers_version unsloth_fixed unsloth_version use_cache".split()
+    "is_llama_config label2id model_type output_attentions output_hidden_states pad_token_id pretraining_tp "
+    "problem_type resid_pdrop return_dict sep_token_id task_specific_params tokenizer_class torch_dtype "
+    "transformers.js_config transformers_version unsloth_fixed unsloth_version use_cache".split()
 )
 
 
@@ -60,3 +63,56 @@ def refuse_unhandled(
     ]
     if unhandled:
         raise EpoError(f"{source}: config.json has settings that are not supported: {', '.join(unhandled)}")
+
+
+LARGEST = 2**31 - 1
+
+
+def check_settings(settings: Mapping[str, Any], source: str) -> None:
+    """Check that settings, named as in `DecoderConfig`, have values that a decoder can have.
+
+    Raises:
+        EpoError: listing every one that has not.
+    """
+    kinds = {field.name: field.type for field in dataclasses.fields(DecoderConfig)}
+    wants = {
+        "int": f"a whole number from 1 to {LARGEST}",
+        "float": "a finite number, not negative",
+        "bool": "true or false",
+        "str": "a text",
+    }
+    wrong = [
+        f"{name}={value!r} where {wants[str(kinds[name])]} is read"
+        for name, value in settings.items()
+        if not _possible(str(kinds[name]), value)
+    ]
+    if wrong:
+        raise EpoError(f"{source}: not a valid configuration: {', '.join(wrong)}")
+
+
+def decoder_config(source: str, **settings: Any) -> DecoderConfig:
+    """The configuration with these settings, checked one by one and against each other.
+
+    Raises:
+        EpoError: settings that no decoder can have.
+    """
+    check_settings(settings, source)
+    config = DecoderConfig(**settings)
+    problems = []
+    if config.heads % config.kv_heads:
+        problems.append(f"{config.kv_heads} key and value heads do not divide {config.heads} heads")
+    if config.head_dim % 2:
+        problems.append(f"a head width of {config.head_dim} is odd, and rotary positions pair its components")
+    if config.rope_theta == 0:
+        problems.append("rope_theta=0 is no base of rotary positions")
+    if problems:
+        raise EpoError(f"{source}: not a valid configuration: {', '.join(problems)}")
+    return config
+
+
+def _possible(kind: str, value: object) -> bool:
+    if kind in ("bool", "str"):
+        return isinstance(value, bool if kind == "bool" else str)
+    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
+        return False
+    return 1 <= value <= LARGEST if kind == "int" else 0 <= value < math.inf

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from transformers import LlamaConfig
 
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint, Weight, transposed
 from epo_jax.models.config import ACTIVATIONS, DecoderConfig
-from epo_jax.models.families.base import Family, refuse_unhandled
+from epo_jax.models.families.base import Family, check_settings, decoder_config, refuse_unhandled
 
 HANDLED = (
     "attention_bias head_dim hidden_act hidden_size intermediate_size max_position_embeddings mlp_bias "
@@ -26,9 +25,17 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     Raises:
         EpoError: an attribute or a value that the decoder does not implement.
     """
-    rope = dict(config["rope_parameters"])
+    # Imported here, since with it comes PyTorch where that is installed.
+    from transformers import LlamaConfig
+
+    if config["model_type"] != LlamaConfig.model_type:
+        raise EpoError(
+            f"{source}: model_type {config['model_type']!r} does not go with architecture {FAMILY.hf_architecture!r}, "
+            f"whose model_type is {LlamaConfig.model_type!r}"
+        )
+    rope = dict(config["rope_parameters"] or {})
     kind = rope.pop("rope_type", "default")
-    theta = rope.pop("rope_theta")
+    theta = rope.pop("rope_theta", None)
     # A config.json may say what the default is.
     interleaved = config.get("rope_interleaved", False)
     if kind != "default" or rope or interleaved:
@@ -39,7 +46,8 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     if config["hidden_act"] not in ACTIVATIONS:
         raise EpoError(f"{source}: hidden_act={config['hidden_act']!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
     refuse_unhandled(config, LlamaConfig().to_dict(), [*HANDLED, "rope_interleaved"], source)
-    return DecoderConfig(
+    return decoder_config(
+        source,
         vocab_size=config["vocab_size"],
         width=config["hidden_size"],
         layers=config["num_hidden_layers"],
@@ -86,6 +94,7 @@ def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -
     if problems:
         raise EpoError(f"{checkpoint.source}: the metadata {', '.join(problems)}")
     settings = {name: metadata[key] for key, name in GGUF_HANDLED.items()}
+    check_settings(settings, checkpoint.source)
     heads = settings["heads"]
     head_dim = metadata.get("llama.attention.key_length", settings["width"] // heads)
     turned = metadata.get("llama.rope.dimension_count", head_dim)
@@ -95,7 +104,8 @@ def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -
             f"{checkpoint.source}: llama.rope.dimension_count={turned} and value_length={values} must equal the head "
             f"width {head_dim}"
         )
-    return DecoderConfig(
+    return decoder_config(
+        checkpoint.source,
         **settings,
         vocab_size=len(metadata["tokenizer.ggml.tokens"]),
         kv_heads=metadata.get("llama.attention.head_count_kv", heads),
@@ -166,10 +176,9 @@ def _gguf_weights() -> Sequence[Weight]:
     )
 
 
-def _hf_ignored(config: DecoderConfig) -> Sequence[str]:
-    # Old files keep the rotary frequencies, and a tied head is sometimes saved beside the embedding that it equals.
-    buffers = [r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq"]
-    return [*buffers, r"lm_head\.weight"] if config.tied else buffers
+def _hf_copies(config: DecoderConfig) -> Mapping[str, str]:
+    # A tied head is sometimes saved beside the embedding that it equals.
+    return {"lm_head.weight": "model.embed_tokens.weight"} if config.tied else {}
 
 
 FAMILY = Family(
@@ -179,5 +188,7 @@ FAMILY = Family(
     from_gguf=from_gguf,
     hf_weights=_hf_weights(),
     gguf_weights=_gguf_weights(),
-    hf_ignored=_hf_ignored,
+    # Old files keep the rotary frequencies.
+    hf_ignored=(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),
+    hf_copies=_hf_copies,
 )

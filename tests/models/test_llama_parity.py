@@ -1,0 +1,242 @@
+"""The decoder against PyTorch's Llama: logits and every named site."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from flax import nnx
+from safetensors.torch import load_file, save_file
+
+import epo_jax
+from epo_jax.models import decoder as sites
+from epo_jax.models.config import DTYPES
+
+Save = Callable[..., torch.nn.Module]
+
+EVERYTHING = {
+    "hidden_size": 30,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 14,
+    "intermediate_size": 41,
+    "num_hidden_layers": 4,
+    "tie_word_embeddings": True,
+    "attention_bias": True,
+    "mlp_bias": True,
+    "hidden_act": "gelu",
+    "rope_parameters": {"rope_type": "default", "rope_theta": 321.0},
+    "rms_norm_eps": 0.01,
+}
+CONFIGS = {
+    "full attention": {},
+    "grouped attention": {"num_attention_heads": 6, "num_key_value_heads": 2},
+    "single-query attention": {"num_attention_heads": 6, "num_key_value_heads": 1},
+    "tied head": {"tie_word_embeddings": True},
+    "attention biases": {"attention_bias": True, "num_attention_heads": 6, "num_key_value_heads": 3},
+    "MLP biases": {"mlp_bias": True},
+    "odd sizes": {"vocab_size": 401, "hidden_size": 50, "num_attention_heads": 5, "num_key_value_heads": 5},
+    "one layer, one neuron": {"num_hidden_layers": 1, "intermediate_size": 1},
+    "wide heads": {"head_dim": 20},
+    "narrow heads": {"head_dim": 2},
+    "small rotary base": {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}},
+    "large rotary base": {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}},
+    "relu": {"hidden_act": "relu"},
+    "gelu": {"hidden_act": "gelu"},
+    "gelu_pytorch_tanh": {"hidden_act": "gelu_pytorch_tanh"},
+    "large norm_eps": {"rms_norm_eps": 0.3},
+    "everything": EVERYTHING,
+}
+
+
+def random_ids(vocab_size: int, shape: tuple[int, int] = (3, 17), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, vocab_size, shape)
+
+
+def torch_logits(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return model(torch.from_numpy(ids)).logits.float().numpy()
+
+
+def assert_same_logits(folder: Path, model: torch.nn.Module) -> None:
+    ids = random_ids(model.config.vocab_size)
+    expected = torch_logits(model, ids)
+    assert expected.std() > 0.1  # else the tolerance would hide errors
+    found = epo_jax.logits(epo_jax.load_model(str(folder), dtype="float32"), ids)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_logits_equal_pytorch(name: str, tmp_path: Path, save_llama: Save) -> None:
+    assert_same_logits(tmp_path, save_llama(tmp_path, **CONFIGS[name]))
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS.keys() - {"full attention", "one layer, one neuron", "odd sizes"}))
+def test_each_setting_changes_the_logits(name: str, save_llama: Save, tmp_path: Path) -> None:
+    # A setting that the decoder ignored would go unseen if it made no difference here.
+    plain = epo_jax.load_model(_saved(save_llama, tmp_path / "plain"), dtype="float32")
+    other = epo_jax.load_model(_saved(save_llama, tmp_path / "other", **CONFIGS[name]), dtype="float32")
+    ids = random_ids(307)
+    assert np.abs(epo_jax.logits(plain, ids) - epo_jax.logits(other, ids)).max() > 0.05
+
+
+def test_shards_load_as_one_file_does(tmp_path: Path, save_llama: Save) -> None:
+    model = save_llama(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path, max_shard_size="40KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert_same_logits(tmp_path, model)
+
+
+def test_tied_head_saved_twice_loads(tmp_path: Path, save_llama: Save) -> None:
+    model = save_llama(tmp_path, tie_word_embeddings=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert "lm_head.weight" not in tensors
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert_same_logits(tmp_path, model)
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_any_stored_float_type_load(stored: torch.dtype, tmp_path: Path, save_llama: Save) -> None:
+    model = save_llama(tmp_path)
+    model.to(stored).save_pretrained(tmp_path)
+    assert_same_logits(tmp_path, model.float())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 0.004), ("bfloat16", 0.03)])
+def test_half_precision_is_as_close_as_its_rounding(
+    dtype: str, tolerance: float, tmp_path: Path, save_llama: Save
+) -> None:
+    model = save_llama(tmp_path, num_attention_heads=6, num_key_value_heads=2, attention_bias=True, mlp_bias=True)
+    lm = epo_jax.load_model(str(tmp_path), dtype=dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(lm.params)} == {jnp.dtype(DTYPES[dtype])}
+    ids = random_ids(307)
+    found = epo_jax.logits(lm, ids)
+    assert found.dtype == jnp.float32
+    assert np.isfinite(found).all()
+    expected = torch_logits(model.to(getattr(torch, dtype)).float(), ids)
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert 1e-5 < error < tolerance
+
+
+def test_later_tokens_change_nothing_before_them(tiny: epo_jax.LanguageModel) -> None:
+    ids = random_ids(307, (1, 12))
+    changed = ids.copy()
+    changed[0, 7:] = (changed[0, 7:] + 5) % 307
+    before, after = epo_jax.logits(tiny, ids), epo_jax.logits(tiny, changed)
+    np.testing.assert_array_equal(before[0, :7], after[0, :7])
+    assert (np.abs(before[0, 7:] - after[0, 7:]).max(axis=-1) > 1e-3).all()
+
+
+@pytest.fixture(scope="module", params=["everything", "grouped attention"])
+def observed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, save_llama: Save
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Site -> its values [L, B, S, ...] here and in PyTorch."""
+    folder = tmp_path_factory.mktemp("sites")
+    save_llama(folder, **CONFIGS[request.param])
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
+    lm = epo_jax.load_model(str(folder), dtype="float32")
+    ids = random_ids(307, (2, 11))
+    theirs = hooked(model, ids)
+    ours = jax.jit(lambda params: observe_all(lm, params, ids, {s: v.shape for s, v in theirs.items()}))(lm.params)
+    return {site: (np.asarray(ours[site]), theirs[site]) for site in theirs}
+
+
+@pytest.mark.parametrize("site", sites.SITES)
+def test_sites_equal_what_pytorch_hooks_see(site: str, observed: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    found, expected = observed[site]
+    assert np.abs(expected).reshape(len(expected), -1).max(axis=1).min() > 0.01  # no layer is all but zero
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_layers_of_a_site_differ(observed: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    # Values of the wrong layer would be far from the right ones.
+    for _, expected in observed.values():
+        assert all(np.abs(one - other).max() > 0.01 for one, other in itertools.pairwise(expected))
+
+
+def observe_all(lm: epo_jax.LanguageModel, params: nnx.State, ids: np.ndarray, shapes: dict) -> dict[str, jax.Array]:
+    model = nnx.merge(lm.graphdef, params)
+
+    def keep(kept: dict, site: str, layer: jax.Array, value: jax.Array) -> dict:
+        return {**kept, site: kept[site].at[layer].set(value)}
+
+    empty = {site: jnp.full(shape, jnp.nan) for site, shape in shapes.items()}
+    return model(model.embed(jnp.asarray(ids)), sites.Observer(sites.SITES, keep), empty)[1]
+
+
+def hooked(model: torch.nn.Module, ids: np.ndarray) -> dict[str, np.ndarray]:
+    seen: dict[str, list[np.ndarray]] = {site: [] for site in sites.SITES}
+    heads = model.config.num_attention_heads
+
+    def take(site: str, which: str, shape: tuple[int, ...] | None = None) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, args: tuple, output: object) -> None:
+            value = args[0] if which == "input" else output
+            value = value[0] if isinstance(value, tuple) else value
+            seen[site].append(value.reshape(shape or value.shape).numpy())
+
+        return hook
+
+    for layer in model.model.layers:
+        layer.register_forward_hook(take(sites.RESID_PRE, "input"))
+        layer.self_attn.o_proj.register_forward_hook(take(sites.Z, "input", (*ids.shape, heads, -1)))
+        layer.self_attn.register_forward_hook(take(sites.ATTN_OUT, "output"))
+        layer.post_attention_layernorm.register_forward_hook(take(sites.RESID_MID, "input"))
+        layer.mlp.down_proj.register_forward_hook(take(sites.MLP_POST, "input"))
+        layer.mlp.register_forward_hook(take(sites.MLP_OUT, "output"))
+        layer.register_forward_hook(take(sites.RESID_POST, "output"))
+    with torch.no_grad():
+        attentions = model(torch.from_numpy(ids), output_attentions=True).attentions
+    seen[sites.PATTERN] = [pattern.transpose(1, 2).numpy() for pattern in attentions]
+    return {site: np.stack(values) for site, values in seen.items()}
+
+
+def _saved(save_llama: Save, folder: Path, **changes: object) -> str:
+    save_llama(folder, **changes)
+    return str(folder)
+
+
+PROMPTS = (
+    "The quick brown fox jumps over the lazy dog and runs away from the bear.",
+    "def main():\n    print('hello',  42)\n",
+    "<|im_start|>user\nWas ist 12 + 30? Ünïcödé 🙂<|im_end|>",
+    " the",
+)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_embedded_model_gives_pytorchs_logits(
+    prompt: str, lm: epo_jax.LanguageModel, torch_lm: torch.nn.Module
+) -> None:
+    ids = np.asarray([lm.tokenizer.encode(prompt, add_special_tokens=False)])
+    np.testing.assert_allclose(epo_jax.logits(lm, ids), torch_logits(torch_lm, ids), rtol=0, atol=2e-3)
+
+
+def test_embedded_model_scores_english_as_known(lm: epo_jax.LanguageModel) -> None:
+    ids = lm.tokenizer.encode(PROMPTS[0], add_special_tokens=False)
+    assert len(ids) == 16
+    found = epo_jax.score(lm, epo_jax.parse_feature("L10.N5", lm), [ids])
+    assert found.cross_entropy[0] == pytest.approx(3.7509, abs=0.001)
+
+
+def test_embedded_model_continues_with_paris(lm: epo_jax.LanguageModel) -> None:
+    ids = lm.tokenizer.encode("The capital of France is", add_special_tokens=False)
+    start, length = len(ids), len(ids) + 4
+    for position in range(start, length):
+        # What stands after the last token is not seen by it, so one shape serves every step.
+        padded = np.zeros((1, length), np.int32)
+        padded[0, :position] = ids
+        ids.append(int(epo_jax.logits(lm, padded)[0, position - 1].argmax()))
+    assert lm.tokenizer.decode(ids[start:]).startswith(" Paris.")

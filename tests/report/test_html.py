@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import base64
+import re
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from epo_jax.report.html import render, write_report
+
+VOID = {"meta", "img", "source", "br", "link"}
+PNG = b"\x89PNG\r\n\x1a\n0"
+HOSTILE = (
+    "</script><script>alert(1)</script>", "\"'&<>`", "&lt;b&gt;", "<img src=http://x onerror=alert(1)>", "\x00\x07\x1b",
+    "\u202egnp.exe", "\u05e9\u05dc\u05d5\u05dd", "[bold]", "$x^2$", "{{ 7*7 }}", "{% raw %}", "\r\n\t", "\ud800", " a ",
+)  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Reads a page; its text, its attributes, and that every element is closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.cells: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.elements.append((tag, dict(attrs)))
+        if tag == "td":
+            self.cells.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text += data
+        if "td" in self.open:
+            self.cells[-1] += data
+
+
+@pytest.fixture
+def hostile(report):
+    return report(
+        points=2,
+        frontier_tokens=(HOSTILE, HOSTILE[::-1]),
+        feature=HOSTILE[0],
+        model=HOSTILE[1],
+        settings={HOSTILE[0]: HOSTILE[1], "x": HOSTILE},
+        versions={HOSTILE[0]: HOSTILE[4]},
+        command="python -m epo_jax.dream --feature='" + "".join(HOSTILE) + "'",
+        prefix=HOSTILE[0],
+        suffix=HOSTILE[5],
+        stopped=HOSTILE[0],
+    )
+
+
+def test_hostile_text_stays_text(hostile) -> None:
+    text = render(hostile, PNG)
+    page = Page(text)
+    tags = {tag for tag, _ in page.elements}
+    assert "script" not in tags
+    assert "49" not in page.text
+    assert sum(tag == "img" for tag, _ in page.elements) == 1
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert page.text.count("</script><script>alert(1)</script>") >= 5
+    assert "&lt;b&gt;" in page.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
+
+
+def test_each_token_is_isolated_and_visible(hostile) -> None:
+    page = Page(render(hostile, PNG))
+    assert sum(tag == "bdi" and a.get("class") == "t" for tag, a in page.elements) >= 2 * len(HOSTILE)
+    prompt = page.cells[5]
+    for shown in (r"\x00\x07\x1b", r"\u202egnp.exe", "\u05e9\u05dc\u05d5\u05dd", r"\x0d⏎⇥", r"\ud800", " a ", "[bold]"):
+        assert shown in prompt
+
+
+def test_file_needs_nothing_else(report, tmp_path) -> None:
+    write_report(report(), tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        for name in {"src", "srcset", "href", "data", "action"} & set(attributes):
+            assert attributes[name].startswith("data:image/png;base64,")
+    style = page.text[: page.text.index("The prompts that")]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+def test_own_pictures_cover_light_dark_wide_and_narrow(report) -> None:
+    elements = Page(render(report())).elements
+    assert [a["media"] for tag, a in elements if tag == "source"] == [
+        "(max-width: 640px) and (prefers-color-scheme: dark)",
+        "(max-width: 640px)",
+        "(prefers-color-scheme: dark)",
+    ]
+    sources = {a.get("src") or a["srcset"] for tag, a in elements if tag in {"img", "source"}}
+    assert len(sources) == 4
+    assert all(base64.b64decode(source.split(",")[1]).startswith(PNG[:8]) for source in sources)
+    assert all(a["alt"] for tag, a in elements if tag == "img")
+
+
+def test_a_given_picture_is_used(report) -> None:
+    assert base64.b64encode(PNG).decode() in render(report(), PNG)
+
+
+def test_every_frontier_row_is_there_with_its_numbers(report) -> None:
+    data = report(points=40)
+    page = Page(render(data, PNG))
+    rows = [page.cells[i : i + 6] for i in range(0, len(page.cells), 6)]
+    assert [row[0] for row in rows] == [str(n + 1) for n in range(40)]
+    assert rows[-1][1:5] == ["feature 9.90", "nats/token 8.90", "perplexity 7,332", "iteration 12"]
+    assert " example, for if" in rows[1][5]
+    titles = [a["title"] for tag, a in page.elements if tag == "td" and "title" in a]
+    assert titles == ["".join(t).replace("\r", "\\x0d") for t in data.frontier_tokens]
+
+
+def test_best_prompts_are_marked_once(report) -> None:
+    page = Page(render(report(), PNG))
+    assert [i // 6 + 1 for i, cell in enumerate(page.cells) if cell.endswith("best overall")] == [12]
+    assert [i // 6 + 1 for i, cell in enumerate(page.cells) if cell.endswith("best below 6")] == [7]
+    assert "Best with cross-entropy below 6" in page.text
+    one = Page(render(report(points=1), PNG))
+    assert "Best overall, and below 6 nats/token" in one.text
+
+
+def test_run_is_described(report) -> None:
+    page = Page(render(report(stopped="interrupted", prefix="User: ", suffix="\nBot:"), PNG))
+    for part in (
+        "14 iterations, 3,840 scored prompts.", "lambda_min", "0.10.2", "Stopped early: interrupted", "User: …\nBot:",
+        'python -m epo_jax.dream --model=EleutherAI/pythia-12b --feature="L10.N5" --seed=0',
+    ):  # fmt: skip
+        assert part in page.text
+    assert "Stopped early" not in render(report(), PNG)
+
+
+@pytest.mark.parametrize(("points", "history"), [(0, 0), (1, 0), (1, 1)])
+def test_extremes_render(report, points: int, history: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = Page(render(report(points=points, history=history)))
+    assert len(page.cells) == 6 * points
+
+
+def test_values_that_are_not_finite_render(report) -> None:
+    page = Page(render(report(points=2, frontier_feature=np.array([np.nan, np.inf], np.float32)), PNG))
+    assert page.cells[1] == "feature nan"
