@@ -67,13 +67,13 @@ def open_gguf(path: Path) -> GGUFFile:
 class _Reader(gguf.GGUFReader):
     """Refuses counts that the file cannot hold, which gguf's own reader would follow past the file's end."""
 
-    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> np.ndarray:
-        values: np.ndarray = super()._get(offset, dtype, count, override_order)
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+        values = super()._get(offset, dtype, count, override_order)
         if len(values) != int(count):
             raise ValueError(f"it ends before byte {offset} and the {count} values there")
         return values
 
-    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+    def _get_field_parts(self, orig_offs: Any, raw_type: Any) -> Any:
         if raw_type == gguf.GGUFValueType.ARRAY:
             length = int(self._get(orig_offs + 4, np.uint64)[0])
             if length > min(len(self.data) - orig_offs, LONGEST_ARRAY):

@@ -27,6 +27,8 @@ from epo_jax.report.palette import LIGHT, Palette
 from epo_jax.report.panel import columns, draw_panel, panel_height, prompt_lines
 
 MOST_LABELS = 12
+Frame = tuple[float, float, float, float]
+"""Left, bottom, width and height in inches."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,8 @@ def frontier_figure(
     below = panel_height(listing) + 0.25 if rows else 0.0
     figure = Figure(figsize=(width, height + below), facecolor=palette.background)
     FigureCanvasAgg(figure)
-    # Left, bottom, width and height in inches.
-    frame = (0.75, below + 0.62, width - 1.75, height - (1.75 if title else 1.25))
-    axes = add_axes(figure, frame)
     view = window(data)
-    _style(axes, palette, view, wide=frame[2] > 6)
+    axes, frame = _axes(figure, view, palette, (0.65, below + 0.62, width - 1.45, height - (1.75 if title else 1.25)))
     _scatter(figure, axes, data, view, palette, frame)
     axes.plot(points[:, 0], points[:, 1], color=palette.line, linewidth=1.4, zorder=4)
     colours = [point_colour(int(i), data, palette) for i in order]
@@ -124,7 +123,10 @@ def write_frontier_png(data: ReportData, path: str | os.PathLike[str]) -> None:
         file.write(frontier_png(data))
 
 
-def _style(axes: Axes, palette: Palette, view: Window, wide: bool) -> None:
+def _axes(figure: Figure, view: Window, palette: Palette, frame: Frame) -> tuple[Axes, Frame]:
+    """Axes in about `frame`, and where they are: what stands to their left may need more room or less."""
+    axes = add_axes(figure, frame)
+    wide = frame[2] > 6
     axes.set(xlim=view.x, ylim=view.y, facecolor=palette.background)
     axes.grid(color=palette.grid, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -143,6 +145,12 @@ def _style(axes: Axes, palette: Palette, view: Window, wide: bool) -> None:
     axes.set_xlabel("cross-entropy (nats/token)  ← more fluent", **font)
     axes.set_ylabel("feature  fires more →", **font)
     above.set_xlabel("perplexity", **font)
+    left_box = axes.yaxis.get_tightbbox()
+    left = 0.28 + (left_box.width / figure.dpi if left_box is not None else 0.5)
+    frame = (left, frame[1], frame[0] + frame[2] - left, frame[3])
+    width, height = (float(size) for size in figure.get_size_inches())
+    axes.set_position((frame[0] / width, frame[1] / height, frame[2] / width, frame[3] / height))
+    return axes, frame
 
 
 def _perplexity_ticks(limits: tuple[float, float], fewest: int) -> tuple[list[float], list[str]]:
@@ -165,7 +173,7 @@ def _scatter(
     data: ReportData,
     view: Window,
     palette: Palette,
-    frame: tuple[float, float, float, float],
+    frame: Frame,
 ) -> None:
     if not view.inside.any():
         return
@@ -192,7 +200,7 @@ def _scatter(
     scale.outline.set_visible(False)
     bar.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     bar.tick_params(colors=palette.muted, labelsize=8.5, length=0, labelfontfamily=SANS)
-    scale.set_label("iteration", color=palette.muted, fontfamily=SANS, fontsize=9)
+    bar.set_xlabel("iteration", labelpad=14, color=palette.muted, fontfamily=SANS, fontsize=8.5)
 
 
 def _badges(
@@ -201,7 +209,7 @@ def _badges(
     labelled: Sequence[int],
     rows: Sequence[int],
     colours: Sequence[str],
-    frame: tuple[float, float, float, float],
+    frame: Frame,
     palette: Palette,
 ) -> None:
     size = np.array(frame[2:]) * POINTS

@@ -19,7 +19,7 @@ from epo_jax.report.palette import DARK, LIGHT
 from epo_jax.report.tokens import one_line, pieces, plain
 
 _WIDE = {"width": 10.5, "height": 5.4, "dpi": 150}
-_NARROW = {"width": 5.0, "height": 4.6, "dpi": 150}
+_NARROW = {"width": 4.2, "height": 4.1, "dpi": 180}
 
 
 def render(data: ReportData, figure_png: bytes | None = None) -> str:

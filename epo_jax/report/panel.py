@@ -35,7 +35,7 @@ def prompt_lines(tokens: Sequence[str], characters: int) -> list[Line]:
     room = characters - _COLUMNS[-1]
     texts = [fit_text(visible(token), MONO, room) for token in tokens]
     lines = break_lines([len(text) for text in texts], room, _MOST_LINES)
-    return [[("…" if item < 0 else texts[item], start, item) for item, start in line] for line in lines]
+    return [[(" … " if item < 0 else texts[item], start, item) for item, start in line] for line in lines]
 
 
 def panel_height(listing: Sequence[list[Line]]) -> float:

@@ -37,7 +37,7 @@ def run(*arguments: str) -> int:
         (["--feature=L3.N1"], "--feature=L3.N1", "0 to 2"),
         (["--feature=L1.N53"], "--feature=L1.N53", "0 to 52"),
         (["--feature=nonsense"], "--feature=nonsense", "L10.N5"),
-        (["--feature=logit:the lazy"], "--feature=logit:the lazy", "'the', ' lazy'"),
+        (["--feature=logit:the lazy"], "--feature=logit:the lazy", "'t', 'he', ' ', 'laz', 'y'"),
         (["--feature=logit:"], "--feature=logit:", "one token"),
         (["--top_k=308"], "--top_k=308", "307"),
         (["--population=0"], "--population=0", "at least 1"),
@@ -47,7 +47,7 @@ def run(*arguments: str) -> int:
         (["--length=1"], "--length=1", "--prefix"),
         (["--length=100"], "--length=100", "64"),
         (["--lambda_min=2", "--lambda_max=1"], "--lambda_min=2", "--lambda_max=1"),
-        (["--init_text=The quick"], "--init_text=The quick", "--length is 4"),
+        (["--init_text=quick brown fox"], "--init_text=quick brown fox", "--length is 4"),
         (["--seed=-1"], "--seed=-1", "0 to"),
         (["--dtype=int8"], "dtype", "float32"),
         (["--preset=slow"], "preset", "quick"),
@@ -93,7 +93,7 @@ def test_a_flag_that_is_given_wins_over_the_preset_and_a_cpu_says_that_it_takes_
 def test_the_command_prints_the_frontier_and_the_folder_and_its_config_names_a_command_that_repeats_it(
     tiny_folder, tmp_path
 ):
-    given = [f"--model={tiny_folder}", "--feature=logit: dog", *QUICK, "--suffix= $x", "--output=first run"]
+    given = [f"--model={tiny_folder}", "--feature=logit:$", *QUICK, "--suffix= $x", "--output=first run"]
     ran = subprocess.run(
         [sys.executable, "-m", "epo_jax.dream", *given],
         cwd=tmp_path,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 import warnings
@@ -81,6 +82,18 @@ def test_text_stays_inside_the_picture(report, length: int) -> None:
         assert box.x1 <= width, text.get_text()
         assert box.y0 >= 0
         assert box.y1 <= height
+
+
+@pytest.mark.parametrize("width", [10.5, 4.2])
+def test_axes_stay_inside_the_picture(report, width: float) -> None:
+    data = report(history=2000, frontier_feature=np.linspace(-2e4, -1e4, 12, dtype=np.float32))
+    data = dataclasses.replace(data, history_iteration=data.history_iteration * 1400)
+    figure = frontier_figure(data, width=width, height=4.2, title=False, panel=False)
+    box = figure.get_tightbbox()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= 4.2
 
 
 def test_random_starts_do_not_squeeze_the_picture(report) -> None:

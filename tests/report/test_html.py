@@ -139,7 +139,8 @@ def test_best_prompts_are_marked_once(report) -> None:
 def test_run_is_described(report) -> None:
     page = Page(render(report(stopped="interrupted", prefix="User: ", suffix="\nBot:"), PNG))
     for part in (
-        "14 iterations, 3,840 scored prompts.", "lambda_min", "0.10.2", "Stopped early: interrupted", "User: …\nBot:",
+        "14 iterations, 3,840 scored prompts.", "lambda_min", "0.10.2", "Stopped early: interrupted",
+        "User:  prompt ⏎Bot:",
         'python -m epo_jax.dream --model=EleutherAI/pythia-12b --feature="L10.N5" --seed=0',
     ):  # fmt: skip
         assert part in page.text
