@@ -71,6 +71,8 @@ OVERWRITE = flags.DEFINE_boolean("overwrite", False, "whether the run folder may
 
 def main(_: list[str]) -> None:
     """Translate flags, dream, and print."""
+    # JAX tells the absl logger of every kind of device that is not there.
+    logging.set_verbosity(logging.WARNING)
     console = Console(highlight=False)
     try:
         config = _config(console)
@@ -124,8 +126,6 @@ def _default_output(feature: str) -> str:
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:
-    # JAX tells the absl logger of every kind of device that is not there.
-    flags.FLAGS.set_default("verbosity", logging.WARNING)
     try:
         rest: list[str] = flags.FLAGS(arguments)
         if len(rest) > 1:

@@ -138,7 +138,11 @@ def _read(
         check(name, math.prod(checkpoint.shapes[name]) == math.prod(one))
     array = np.empty(shape, dtype)
     for slot, name in zip(array if _stacked(weight) else [array], names, strict=True):
-        tensor = weight.transform(checkpoint.read(name), config)
+        tensor = checkpoint.read(name)
+        try:
+            tensor = weight.transform(tensor, config)
+        except ValueError:
+            check(name, False)
         check(name, tensor.shape == one)
         slot[...] = tensor
     return array

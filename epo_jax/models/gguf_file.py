@@ -15,7 +15,7 @@ from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint
 
 # What the reader raises where a file ends early or its bytes are not what its header says.
-CORRUPT = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error, OSError)
+CORRUPT = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, RecursionError, struct.error, OSError)
 # More entries than any vocabulary or list of merges has.
 LONGEST_ARRAY = 2**24
 
@@ -41,7 +41,8 @@ def open_gguf(path: Path) -> GGUFFile:
     """
     source = str(path)
     try:
-        reader = _Reader(path)
+        with np.errstate(over="raise"):
+            reader = _Reader(path)
         metadata = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
         shapes = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}

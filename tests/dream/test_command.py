@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -15,7 +14,6 @@ import epo_jax
 from epo_jax.dream import __main__ as command
 
 QUICK = ["--preset=quick", "--iterations=2", "--population=2", "--children=2", "--length=4", "--top_k=30"]
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}
 
 
 def run(*arguments: str) -> int:
@@ -97,7 +95,6 @@ def test_the_command_prints_the_frontier_and_the_folder_and_its_config_names_a_c
     ran = subprocess.run(
         [sys.executable, "-m", "epo_jax.dream", *given],
         cwd=tmp_path,
-        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=True,
@@ -121,7 +118,6 @@ def test_ctrl_c_ends_the_run_and_still_writes_everything_found_so_far(tiny_folde
     given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK, "--iterations=1000000", f"--output={output}"]
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "epo_jax.dream", *given],
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

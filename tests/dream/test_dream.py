@@ -203,3 +203,13 @@ def test_parameters_are_leaves_and_shapes_are_static(tiny):
     assert jax.tree.structure(algorithm) == jax.tree.structure(other)
     count = len(jax.tree.leaves(algorithm.scorer.params))
     assert count == len(jax.tree.leaves(nnx.state(nnx.merge(tiny.graphdef, tiny.params))))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_dreams_and_records_the_scores_of_whole_sequences(tiny_folder, dtype):
+    half = epo_jax.load_model(str(tiny_folder), dtype=dtype)
+    made = epo_jax.dream(half, "L1.N5", dataclasses.replace(SMALL, iterations=3))
+    assert made.run.dtype == dtype
+    scores = epo_jax.score(half, epo_jax.parse_feature("L1.N5", half), made.history.ids)
+    np.testing.assert_allclose(scores.feature, made.history.feature, atol=0.1)
+    np.testing.assert_allclose(scores.cross_entropy, made.history.cross_entropy, atol=0.1)

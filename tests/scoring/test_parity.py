@@ -32,16 +32,13 @@ class Pair:
         return epo_jax.parse_feature(f"logit:{name}", self.lm)
 
 
-@pytest.fixture(scope="module", params=["grouped", "tied, biases, wide heads"])
-def pair(
-    request: pytest.FixtureRequest,
-    tiny: epo_jax.LanguageModel,
-    tiny_torch: torch.nn.Module,
-    save_llama: Callable[..., torch.nn.Module],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Pair:
-    if request.param == "grouped":
-        return Pair(tiny, tiny_torch)
+@pytest.fixture(scope="module")
+def grouped(tiny: epo_jax.LanguageModel, tiny_torch: torch.nn.Module) -> Pair:
+    return Pair(tiny, tiny_torch)
+
+
+@pytest.fixture(scope="module")
+def tied(save_llama: Callable[..., torch.nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("tied")
     model = save_llama(
         folder, seed=1, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, head_dim=16, hidden_act="gelu"
@@ -82,9 +79,23 @@ def relative(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return difference / np.linalg.norm(expected.reshape(rows), axis=1)
 
 
-@pytest.mark.parametrize("feature", [NEURON, TOKEN])
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_token_gradients_equal_autograd(name: str, feature: str, pair: Pair) -> None:
+@pytest.mark.parametrize(
+    ("model", "name", "feature"),
+    [
+        ("grouped", "no template", NEURON),
+        ("grouped", "no template", TOKEN),
+        ("grouped", "empty template", NEURON),
+        ("grouped", "BOS", NEURON),
+        ("grouped", "BOS, prefix and suffix", NEURON),
+        ("grouped", "BOS, prefix and suffix", TOKEN),
+        ("tied", "no template", NEURON),
+        ("tied", "prefix", TOKEN),
+        ("tied", "suffix", NEURON),
+        ("tied", "BOS, prefix and suffix", TOKEN),
+    ],
+)
+def test_token_gradients_equal_autograd(model: str, name: str, feature: str, request: pytest.FixtureRequest) -> None:
+    pair: Pair = request.getfixturevalue(model)
     template = TEMPLATES[name]
     ids, start, stop = sequences(pair.lm, template)
     for penalty in PENALTIES.values():
@@ -94,34 +105,34 @@ def test_token_gradients_equal_autograd(name: str, feature: str, pair: Pair) -> 
         assert relative(found, expected).max() < 1e-4
 
 
-def test_the_first_token_has_an_embedding_side_alone(pair: Pair) -> None:
+def test_the_first_token_has_an_embedding_side_alone(grouped: Pair) -> None:
     # Without a prefix nothing predicts it, so the penalty reaches it only through the tokens after it.
-    ids, start, stop = sequences(pair.lm, None)
-    with_labels = np.asarray(epo_jax.token_gradients(pair.lm, pair.feature(NEURON), ids, 1.0))
-    without = torch_oracle.gradients(pair.model, NEURON, ids, 1.0, start, stop, label_side=False)
+    ids, start, stop = sequences(grouped.lm, None)
+    with_labels = np.asarray(epo_jax.token_gradients(grouped.lm, grouped.feature(NEURON), ids, 1.0))
+    without = torch_oracle.gradients(grouped.model, NEURON, ids, 1.0, start, stop, label_side=False)
     np.testing.assert_allclose(with_labels[:, 0], without[:, 0], rtol=0, atol=1e-4)
     assert (np.abs(with_labels[:, 1:] - without[:, 1:]).max(axis=(0, 2)) > 0.1).all()
 
 
 @pytest.mark.parametrize("name", ["no template", "BOS, prefix and suffix"])
 @pytest.mark.parametrize("feature", [NEURON, TOKEN])
-def test_gradients_without_the_label_side_are_far_off(name: str, feature: str, pair: Pair) -> None:
+def test_gradients_without_the_label_side_are_far_off(name: str, feature: str, grouped: Pair) -> None:
     template = TEMPLATES[name]
-    ids, start, stop = sequences(pair.lm, template)
+    ids, start, stop = sequences(grouped.lm, template)
     for penalty in (1.0, 10.0):
-        found = epo_jax.token_gradients(pair.lm, pair.feature(feature), ids, penalty, template)
-        without = torch_oracle.gradients(pair.model, feature, ids, penalty, start, stop, label_side=False)
+        found = epo_jax.token_gradients(grouped.lm, grouped.feature(feature), ids, penalty, template)
+        without = torch_oracle.gradients(grouped.model, feature, ids, penalty, start, stop, label_side=False)
         assert relative(found, without).min() > 0.1
 
 
-def test_gradients_under_another_rows_penalty_are_far_off(pair: Pair) -> None:
-    ids, start, stop = sequences(pair.lm, None)
+def test_gradients_under_another_rows_penalty_are_far_off(grouped: Pair) -> None:
+    ids, start, stop = sequences(grouped.lm, None)
     penalties = PENALTIES["one per row"]
-    found = epo_jax.token_gradients(pair.lm, pair.feature(NEURON), ids, penalties)
+    found = epo_jax.token_gradients(grouped.lm, grouped.feature(NEURON), ids, penalties)
     for shift in (1, 2, 3):
-        others = torch_oracle.gradients(pair.model, NEURON, ids, np.roll(penalties, shift), start, stop)
+        others = torch_oracle.gradients(grouped.model, NEURON, ids, np.roll(penalties, shift), start, stop)
         assert relative(found, others).min() > 0.1
-    mean = torch_oracle.gradients(pair.model, NEURON, ids, penalties.mean(), start, stop)
+    mean = torch_oracle.gradients(grouped.model, NEURON, ids, penalties.mean(), start, stop)
     assert relative(found, mean).min() > 0.1
 
 
@@ -129,10 +140,11 @@ def test_gradients_under_another_rows_penalty_are_far_off(pair: Pair) -> None:
 def test_gradients_equal_finite_differences_of_the_objective(
     feature: str, tiny_folder: Path, tiny: epo_jax.LanguageModel, tiny_torch: torch.nn.Module
 ) -> None:
+    # In PyTorch's double precision, but for the norms, which transformers computes in float32: hence the tolerance.
     pair = Pair(tiny, type(tiny_torch).from_pretrained(tiny_folder, dtype=torch.float64).eval())
     template = TEMPLATES["BOS, prefix and suffix"]
     ids, start, stop = sequences(pair.lm, template, rows=1)
-    penalty, step = 0.7, 1e-4
+    penalty, step = 0.7, 1e-3
     found = np.asarray(epo_jax.token_gradients(pair.lm, pair.feature(feature), ids, penalty, template))[0]
     random = np.random.default_rng(1)
     for position in range(LENGTH):
@@ -144,10 +156,10 @@ def test_gradients_equal_finite_differences_of_the_objective(
             value, cross_entropy = torch_oracle.scores(pair.model, feature, both, start, stop, both)
         objective = value - penalty * cross_entropy
         slope = float(objective[0] - objective[1]) / (2 * step)
-        assert found[position, token] == pytest.approx(slope, rel=1e-3, abs=1e-4)
+        assert found[position, token] == pytest.approx(slope, rel=2e-3, abs=2e-3)
 
 
-@pytest.mark.parametrize("feature", ["L10.N5", "token 2767"])
+@pytest.mark.parametrize("feature", ["L10.N5", pytest.param("token 2767", marks=pytest.mark.slow)])
 def test_gradients_of_the_embedded_model_equal_autograd(
     feature: str, lm: epo_jax.LanguageModel, torch_lm: torch.nn.Module
 ) -> None:
@@ -158,4 +170,3 @@ def test_gradients_of_the_embedded_model_equal_autograd(
     assert relative(found, torch_oracle.gradients(torch_lm, feature, ids, penalties)).max() < 1e-3
     without = torch_oracle.gradients(torch_lm, feature, ids, penalties, label_side=False)
     assert relative(found, without).min() > 0.05
-    assert relative(found, torch_oracle.gradients(torch_lm, feature, ids, penalties[::-1])).min() > 0.1
