@@ -58,7 +58,7 @@ def parse(text: str, lm: LanguageModel) -> LogitDifference | None:
     The text after the colon is verbatim, a leading space included.
 
     Raises:
-        EpoError: a text that is not exactly one token, showing its tokens.
+        EpoError: a text that is not exactly one token of the model, showing its tokens.
     """
     if not text.startswith(_PREFIX):
         return None
@@ -67,4 +67,9 @@ def parse(text: str, lm: LanguageModel) -> LogitDifference | None:
     if len(ids) != 1:
         tokens = ", ".join(repr(piece) for piece in token_texts(lm.tokenizer, ids)) or "none"
         raise EpoError(f"--feature={text}: {target!r} must be one token of the model, but its tokens are {tokens}")
+    if ids[0] >= lm.config.vocab_size:
+        raise EpoError(
+            f"--feature={text}: token {ids[0]} of the tokenizer lies outside the model's vocabulary 0 to "
+            f"{lm.config.vocab_size - 1}"
+        )
     return LogitDifference(jnp.int32(ids[0]), Label(text))

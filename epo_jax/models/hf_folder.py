@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import safetensors
-from transformers import AutoConfig
 
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint
@@ -42,6 +41,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not isinstance(_read_json(path).get("model_type"), str):
         raise EpoError(f"{path}: lacks model_type, the name of the model's family")
+    # Imported here, since with it comes PyTorch where that is installed.
+    from transformers import AutoConfig
+
     try:
         config: dict[str, Any] = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False

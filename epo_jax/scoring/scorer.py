@@ -83,7 +83,8 @@ class LanguageModelScorer:
             parents: nothing.
             candidates: the prompts.
             first_edit: not needed by whole runs.
-            length: int32[C], optimized tokens of each candidate; those beyond are left out.
+            length: int32[C], optimized tokens of each candidate, of which at least one has a predecessor; those beyond
+                are left out.
         """
         width = candidates.ids.shape[1]
         rows = max(1, BLOCK_BYTES // (4 * max(1, width) * self.decoder.config.vocab_size))

@@ -72,3 +72,11 @@ def test_the_text_of_a_logit_is_verbatim(lm):
 def test_a_string_of_no_known_form_is_refused_with_the_forms(tiny, text):
     with pytest.raises(EpoError, match=r"L10\.N5, logit: dog"):
         epo_jax.parse_feature(text, tiny)
+
+
+def test_a_token_that_the_tokenizer_has_and_the_model_has_not_is_refused(tmp_path, save_llama):
+    save_llama(tmp_path, vocab_size=200)
+    small = epo_jax.load_model(str(tmp_path), dtype="float32")
+    beyond = small.tokenizer.decode([270])
+    with pytest.raises(EpoError, match="outside the model's vocabulary 0 to 199"):
+        epo_jax.parse_feature(f"logit:{beyond}", small)

@@ -1,0 +1,297 @@
+"""Loading from GGUF is strict: what is read gives PyTorch's logits, what cannot be read is one clear line."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+from spoiling import (
+    WEIGHTS,
+    Save,
+    assert_same_logits,
+    outcome,
+    refusal,
+)
+
+
+def paired(tensor: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of query and key as llama.cpp's converter orders them."""
+    split = tensor.reshape(heads, 2, len(tensor) // heads // 2, *tensor.shape[1:])
+    return split.swapaxes(1, 2).reshape(tensor.shape)
+
+
+GGUF_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_tensors(folder: Path) -> dict[str, np.ndarray]:
+    config = json.loads((folder / "config.json").read_text())
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    for layer in range(config["num_hidden_layers"]):
+        names |= {f"model.layers.{layer}.{theirs}": f"blk.{layer}.{ours}" for theirs, ours in GGUF_NAMES.items()}
+    tensors = {}
+    for name, tensor in load_file(folder / WEIGHTS).items():
+        module, _, kind = name.rpartition(".")
+        ours = names[module]
+        part = ours.rpartition(".")[2]
+        tensors[f"{ours}.{kind}"] = paired(tensor, heads[part]) if part in heads else tensor
+    return tensors
+
+
+def gguf_metadata(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = {index: token for token, index in tokenizer["model"]["vocab"].items()}
+    size = config["vocab_size"]
+    return {
+        "llama.block_count": config["num_hidden_layers"],
+        "llama.context_length": config["max_position_embeddings"],
+        "llama.embedding_length": config["hidden_size"],
+        "llama.feed_forward_length": config["intermediate_size"],
+        "llama.attention.head_count": config["num_attention_heads"],
+        "llama.attention.head_count_kv": config["num_key_value_heads"],
+        "llama.attention.key_length": config["head_dim"],
+        "llama.attention.value_length": config["head_dim"],
+        "llama.rope.dimension_count": config["head_dim"],
+        "llama.rope.freq_base": config["rope_parameters"]["rope_theta"],
+        "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "llama.vocab_size": size,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": [vocabulary.get(index, f"<unused{index}>") for index in range(size)],
+        "tokenizer.ggml.token_type": [3 if index == 0 else 1 if index in vocabulary else 5 for index in range(size)],
+        "tokenizer.ggml.merges": [" ".join(merge) for merge in tokenizer["model"]["merges"]],
+        "tokenizer.ggml.bos_token_id": 0,
+    }
+
+
+def write_gguf(
+    path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray], architecture: str = "llama"
+) -> Path:
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in metadata.items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        elif isinstance(value, bool):
+            writer.add_bool(key, value)
+        elif isinstance(value, int):
+            writer.add_uint32(key, value)
+        elif isinstance(value, float):
+            writer.add_float32(key, value)
+        else:
+            writer.add_string(key, value)
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def good(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    return write_gguf(path, gguf_metadata(tiny_folder), gguf_tensors(tiny_folder))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_attention_heads": 6, "num_key_value_heads": 2},
+        {"num_attention_heads": 3, "tie_word_embeddings": True},
+        {"num_attention_heads": 6, "num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True},
+        {"head_dim": 8, "rope_parameters": {"rope_type": "default", "rope_theta": 70.0}, "rms_norm_eps": 0.25},
+    ],
+)
+def test_gguf_gives_the_logits_of_the_folder(changes: dict[str, Any], tmp_path: Path, save_llama: Save) -> None:
+    model = save_llama(tmp_path, **changes)
+    tensors = gguf_tensors(tmp_path)
+    assert ("output.weight" in tensors) == (not changes.get("tie_word_embeddings", False))
+    assert_same_logits(write_gguf(tmp_path / "m.gguf", gguf_metadata(tmp_path), tensors), model)
+
+
+def test_gguf_without_optional_keys_loads(tmp_path: Path, save_llama: Save) -> None:
+    model = save_llama(tmp_path)
+    metadata = gguf_metadata(tmp_path)
+    for key in ("attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count"):
+        del metadata[f"llama.{key}"]
+    del metadata["llama.rope.freq_base"], metadata["llama.vocab_size"]
+    assert_same_logits(write_gguf(tmp_path / "m.gguf", metadata, gguf_tensors(tmp_path)), model)
+
+
+def test_gguf_of_half_precision_loads(tmp_path: Path, save_llama: Save) -> None:
+    model = save_llama(tmp_path)
+    tensors = {name: t.astype(np.float16) if t.ndim == 2 else t for name, t in gguf_tensors(tmp_path).items()}
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data = parameter.data.half().float()
+    assert_same_logits(write_gguf(tmp_path / "m.gguf", gguf_metadata(tmp_path), tensors), model)
+
+
+def test_unsupported_gguf_architecture_is_named_with_those_supported(tiny_folder: Path, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", gguf_metadata(tiny_folder), gguf_tensors(tiny_folder), "mamba")
+    message = refusal(path)
+    assert "'mamba'" in message
+    assert "llama" in message.partition("supported are")[2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("llama.block_count", None, "lacks llama.block_count"),
+        ("llama.block_count", 0, "layers=0"),
+        ("llama.block_count", 2, "blk.2."),
+        ("llama.block_count", 4, "blk.3."),
+        ("llama.block_count", 2**31 - 1, "layers"),
+        ("llama.block_count", 2**32 - 1, "layers"),
+        ("llama.block_count", "three", "layers='three'"),
+        ("llama.embedding_length", 0, "width=0"),
+        ("llama.embedding_length", 2**31 - 1, ""),
+        ("llama.feed_forward_length", [53, 53, 53], "mlp_width"),
+        ("llama.feed_forward_length", 2**31 - 1, "ffn_"),
+        ("llama.attention.head_count", 0, "heads=0"),
+        ("llama.attention.head_count", [6, 6, 6], "heads"),
+        ("llama.attention.head_count_kv", [2, 2, 2], "kv_heads"),
+        ("llama.attention.head_count_kv", 0, "kv_heads=0"),
+        ("llama.attention.head_count_kv", 4, "do not divide"),
+        ("llama.attention.key_length", 8, ""),
+        ("llama.rope.dimension_count", 4, "dimension_count"),
+        ("llama.rope.freq_base", "x", "rope_theta"),
+        ("llama.rope.freq_base", 0.0, "rope_theta"),
+        ("llama.attention.layer_norm_rms_epsilon", float("nan"), "norm_eps"),
+        ("llama.rope.scaling.type", "linear", "llama.rope.scaling.type"),
+        ("llama.expert_count", 8, "llama.expert_count"),
+        ("tokenizer.ggml.tokens", None, "tokenizer.ggml.tokens"),
+        ("tokenizer.ggml.tokens", 7, "tokenizer.ggml.tokens"),
+        ("tokenizer.ggml.tokens", ["a", "b"], "tokenizer.ggml"),
+        ("tokenizer.ggml.model", "t5", "'t5'"),
+        ("tokenizer.ggml.pre", "new", "'new'"),
+        ("split.count", 3, "3 parts"),
+        ("split.count", "x", "parts"),
+    ],
+)
+def test_gguf_metadata_that_cannot_be_used_is_refused(
+    key: str, value: object, says: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    metadata = gguf_metadata(tiny_folder) | {key: value}
+    metadata = {name: entry for name, entry in metadata.items() if entry is not None}
+    assert says in refusal(write_gguf(tmp_path / "m.gguf", metadata, gguf_tensors(tiny_folder)))
+
+
+def test_gguf_with_odd_heads_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    metadata = gguf_metadata(tiny_folder)
+    for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
+        metadata[f"llama.{key}"] = 7
+    path = write_gguf(tmp_path / "m.gguf", metadata, gguf_tensors(tiny_folder))
+    assert "head width of 7 is odd" in refusal(path)
+
+
+def test_gguf_tensors_that_do_not_fit_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    metadata, tensors = gguf_metadata(tiny_folder), gguf_tensors(tiny_folder)
+    norm = "output_norm.weight"
+    for change, says in (
+        ({norm: None}, f"lacks {norm}"),
+        ({"rope_freqs.weight": np.ones(3, np.float32)}, "rope_freqs.weight"),
+        ({"blk.0.attn_q.bias": np.ones(36, np.float32)}, "blk.1.attn_q.bias"),
+        ({norm: np.ones(35, np.float32)}, norm),
+        ({norm: np.ones(36, np.int32)}, norm),
+        ({"blk.1.attn_q.weight": np.ones((35, 36), np.float32)}, "blk.1.attn_q.weight"),
+        ({"blk.1.attn_q.weight": np.ones((18, 72), np.float32)}, "blk.1.attn_q.weight"),
+        ({"token_embd.weight": np.ones((306, 36), np.float32)}, "token_embd.weight"),
+    ):
+        changed = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
+        path = tmp_path / "m.gguf"
+        assert says in refusal(write_gguf(path, metadata, changed))
+
+
+@pytest.mark.parametrize("left", [0, 1, 3, 4, 7, 8, 15, 20, 24, 30, 60, 500, 0.05, 0.2, 0.5, 0.9, -33])
+def test_truncated_gguf_is_refused(left: float, good: Path, tmp_path: Path) -> None:
+    whole = good.read_bytes()
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(whole[: int(left * len(whole)) if 0 < left < 1 else int(left)])
+    message = refusal(path)
+    assert "cut.gguf" in message
+    assert "truncated or corrupt" in message
+
+
+@pytest.mark.parametrize("magic", [b"", b"GGUF", b"GGUF\3\0\0\0", b"GGUF\3\0\0\0" + b"\1" + b"\0" * 7])
+def test_gguf_of_random_bytes_is_refused(magic: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "random.gguf"
+    for seed in range(5):
+        path.write_bytes(magic + np.random.default_rng(seed).bytes(4096))
+        assert "truncated or corrupt" in refusal(path)
+
+
+def header(tensors: int, keys: int, *entries: bytes) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, keys) + b"".join(entries)
+
+
+def entry(key: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
+
+
+U8, U32, STRING, ARRAY = 0, 4, 8, 9
+HUGE = 2**62
+
+
+@pytest.mark.parametrize(
+    "content",
+    {
+        "keys": header(0, HUGE),
+        "tensors": header(HUGE, 0),
+        "string": header(0, 1, entry("a", STRING, struct.pack("<Q", HUGE))),
+        "key": header(0, 1, struct.pack("<Q", HUGE)),
+        "array": header(0, 1, entry("a", ARRAY, struct.pack("<IQ", U8, HUGE))),
+        "array of strings": header(0, 1, entry("a", ARRAY, struct.pack("<IQ", STRING, HUGE))),
+        "array over the end": header(0, 1, entry("a", ARRAY, struct.pack("<IQ", U32, 1000) + b"\1" * 1200)),
+        "empty arrays": header(0, 1, entry("a", ARRAY, struct.pack("<IQ", ARRAY, HUGE) + b"\0" * 64)),
+        "arrays in arrays": header(0, 1, entry("a", ARRAY, struct.pack("<IQ", ARRAY, 1) * 5000)),
+        "kind": header(0, 1, entry("a", 77, b"")),
+        "twice": header(0, 2, entry("a", U8, b"\1"), entry("a", U8, b"\1")),
+        "alignment": header(0, 1, entry("general.alignment", U32, struct.pack("<I", 0))),
+        "not UTF-8": header(0, 1, struct.pack("<Q", 1) + b"\xff" + struct.pack("<IB", U8, 1)),
+        "dimensions": header(1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<I", 2**31) + b"\1" * 64),
+        "sizes": header(1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0) + b"\0" * 64),
+        "size that wraps": header(1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQQIQ", 2, 2**63, 2, 0, 0)),
+        "offset": header(1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 4, 0, 2**64 - 64) + b"\0" * 64),
+        "type": header(1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 4, 99, 0) + b"\0" * 64),
+        "version": b"GGUF" + struct.pack("<IQQ", 99, 0, 0),
+        "nothing in it": header(0, 0),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_gguf_whose_header_lies_is_refused(content: tuple[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "lie.gguf"
+    path.write_bytes(content[1])
+    assert "lie.gguf" in refusal(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.integers(0, 6000), st.integers(0, 255)), min_size=1, max_size=4))
+def test_gguf_with_flipped_bytes_loads_or_is_refused(flips: list[tuple[int, int]], good: Path, tmp_path: Path) -> None:
+    content = bytearray(good.read_bytes())
+    for position, value in flips:
+        content[position] = value
+    path = tmp_path / "flipped.gguf"
+    path.write_bytes(content)
+    assert "\n" not in outcome(path)
