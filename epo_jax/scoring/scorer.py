@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -89,10 +90,7 @@ class LanguageModelScorer:
         width = candidates.ids.shape[1]
         rows = max(1, BLOCK_BYTES // (4 * max(1, width) * self.decoder.config.vocab_size))
 
-        def block(part: tuple[Prompts, Int32[Array, " C"]]) -> Scores:
-            return self._score(*part)
-
-        return _in_blocks(block, (candidates.ids, length), rows)
+        return _in_blocks(lambda part: self._score(*part), (candidates.ids, length), rows)
 
     def _score(self, ids: Prompts, length: Int32[Array, " C"]) -> Scores:
         decoder = self.decoder
@@ -121,7 +119,10 @@ class LanguageModelScorer:
         return jnp.take_along_axis(whole, source, axis=1)
 
 
-def _in_blocks(function, arrays, rows: int):  # type: ignore[no-untyped-def]
+Rows = tuple[Prompts, Int32[Array, " C"]]
+
+
+def _in_blocks(function: Callable[[Rows], Scores], arrays: Rows, rows: int) -> Scores:
     """Apply a function to blocks of at most `rows` rows, one after the other, so that one block's memory is enough."""
     count = arrays[0].shape[0]
     blocks = -(-count // rows)
