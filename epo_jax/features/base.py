@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Float32, Int32
 
@@ -54,3 +55,22 @@ class Feature(Protocol):
     def read(self, kept: Kept) -> Float32[Array, ""]:
         """The feature's value at the token."""
         ...
+
+
+class OneNumber:
+    """What features share that keep one number of each token, and whose string is in a `label`."""
+
+    label: Label
+
+    @property
+    def name(self) -> str:
+        """The feature string."""
+        return self.label.text
+
+    def empty(self) -> Float32[Array, ""]:
+        """Zero, until the feature's site comes by."""
+        return jnp.float32(0)
+
+    def read(self, kept: Float32[Array, ""]) -> Float32[Array, ""]:
+        """The number."""
+        return kept

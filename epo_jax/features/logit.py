@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int32
 
 from epo_jax.errors import EpoError
-from epo_jax.features.base import LOGITS, Label
+from epo_jax.features.base import LOGITS, Label, OneNumber
 from epo_jax.models import LanguageModel
 from epo_jax.models.tokenizers import token_texts
 
@@ -20,25 +20,16 @@ _PREFIX = "logit:"
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class LogitDifference:
+class LogitDifference(OneNumber):
     """Logit of a token minus the largest of all other logits (section 3.1 of the paper)."""
 
     token: Int32[Array, "*R"]
     label: Label = dataclasses.field(metadata={"static": True})
 
     @property
-    def name(self) -> str:
-        """The feature string."""
-        return self.label.text
-
-    @property
     def sites(self) -> tuple[str, ...]:
         """The head's output."""
         return (LOGITS,)
-
-    def empty(self) -> Float32[Array, ""]:
-        """Zero, until the logits come by."""
-        return jnp.float32(0)
 
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, " V"]
@@ -46,10 +37,6 @@ class LogitDifference:
         """The difference."""
         others = jnp.where(jnp.arange(value.shape[0]) == self.token, -jnp.inf, value)
         return (value[self.token] - others.max()).astype(jnp.float32)
-
-    def read(self, kept: Float32[Array, ""]) -> Float32[Array, ""]:
-        """The difference."""
-        return kept
 
 
 def parse(text: str, lm: LanguageModel) -> LogitDifference | None:

@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int32
 
 from epo_jax.errors import EpoError
-from epo_jax.features.base import Label
+from epo_jax.features.base import Label, OneNumber
 from epo_jax.models import LanguageModel
 from epo_jax.models.decoder import MLP_POST
 
@@ -21,7 +21,7 @@ _PATTERN = re.compile(r"L(\d+)\.N(\d+)")
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Neuron:
+class Neuron(OneNumber):
     """Activation of one MLP neuron."""
 
     layer: Int32[Array, "*R"]
@@ -29,28 +29,15 @@ class Neuron:
     label: Label = dataclasses.field(metadata={"static": True})
 
     @property
-    def name(self) -> str:
-        """The feature string."""
-        return self.label.text
-
-    @property
     def sites(self) -> tuple[str, ...]:
         """The neurons of every block."""
         return (MLP_POST,)
-
-    def empty(self) -> Float32[Array, ""]:
-        """Zero, until the neuron's layer comes by."""
-        return jnp.float32(0)
 
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, " F"]
     ) -> Float32[Array, ""]:
         """Keep the neuron's activation at its own layer."""
         return jnp.where(layer == self.layer, value[self.index].astype(jnp.float32), kept)
-
-    def read(self, kept: Float32[Array, ""]) -> Float32[Array, ""]:
-        """The activation."""
-        return kept
 
 
 def parse(text: str, lm: LanguageModel) -> Neuron | None:
