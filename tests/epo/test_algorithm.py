@@ -73,3 +73,23 @@ def test_given_initial_prompts_are_where_the_search_starts(toy):
     assert int(state.iteration) == 0
     table = np.asarray(algorithm.scorer.table)
     np.testing.assert_allclose(state.feature, table[np.arange(5), ids].sum(axis=1), rtol=1e-6)
+
+
+def test_every_members_gradient_uses_the_penalty_of_the_slot_that_it_sits_in(toy):
+    # After a restart all slots hold one prompt, so that only the penalties tell their children apart.
+    algorithm = toy(population=3, children=60, top_k=4, bounds=(0.01, 30), restart_every=1)
+    state, _ = algorithm.step(algorithm.init(jax.random.key(0)))
+    assert (np.asarray(state.ids) == np.asarray(state.ids)[0]).all()
+    _, info = algorithm.step(state)
+    children = np.asarray(info.ids).reshape(3, 60, 5)
+    tables, parent = algorithm.scorer, np.asarray(state.ids)[0]
+    kept = []
+    for slot, penalty in enumerate(np.asarray(algorithm.penalties)):
+        slope = np.asarray(tables.table) - penalty * np.asarray(tables.surprise) / 5
+        slope = np.where(np.asarray(algorithm.allowed), slope, -np.inf)
+        slope[np.arange(5), parent] = -np.inf
+        best = {(t, v) for t in range(5) for v in np.argsort(-slope[t])[:4]}
+        swaps = {(t, child[t]) for child in children[slot] for t in np.flatnonzero(child != parent)}
+        assert swaps <= best
+        kept.append(best)
+    assert kept[0] != kept[2], "the penalties matter here"
