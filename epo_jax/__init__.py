@@ -3,6 +3,7 @@
 `epo_jax.dream` is the function; the command line is `python -m epo_jax.dream`.
 """
 
+from epo_jax import advice as advice  # first, since others import transformers
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.dream import NonFiniteError, Progress, Result, load_result, merge_frontiers
 from epo_jax.dream import dream as dream

@@ -14,9 +14,6 @@ import re
 import sys
 from typing import Any
 
-# transformers says at import that it found no PyTorch, which is not needed here.
-os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-
 import jax
 from absl import app, flags, logging
 from rich.console import Console
