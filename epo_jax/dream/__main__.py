@@ -1,6 +1,6 @@
 """Dream a feature of a language model.
 
-python -m epo_jax.dream --model=smollm2-135m --feature=L10.N5
+python -m epo_jax.dream --model=smollm2-135m --feature=L7.N690
 
 prints the frontier of prompts between the feature and fluency, and the folder that holds the report.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def dream(
     seed: int = 0,
     template: Template | None = None,
     init_text: str | None = None,
-    output: str | None = None,
+    output: str | Path | None = None,
     overwrite: bool = False,
     callback: Callback | None = None,
 ) -> Result:

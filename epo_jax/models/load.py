@@ -18,7 +18,7 @@ from epo_jax.models.language_model import LanguageModel
 from epo_jax.models.tokenizers import tokenizer_from_folder, tokenizer_from_gguf
 
 
-def load_model(name: str, dtype: str | None = None) -> LanguageModel:
+def load_model(name: str | Path, dtype: str | None = None) -> LanguageModel:
     """Load a language model and its tokenizer.
 
     Args:
@@ -35,6 +35,7 @@ def load_model(name: str, dtype: str | None = None) -> LanguageModel:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise EpoError(f"--dtype={dtype}: not one of {', '.join(DTYPES)}")
+    name = str(name)
     if name in EMBEDDED:
         return _load_gguf(embedded_file(name), name, dtype)
     path = Path(name)

@@ -116,7 +116,7 @@ def test_an_interrupt_ends_the_run_and_keeps_what_it_has(tiny, tmp_path):
             raise KeyboardInterrupt
 
     long = dataclasses.replace(SMALL, iterations=500)
-    made = epo_jax.dream(tiny, "L1.N5", long, seed=4, callback=callback, output=str(tmp_path / "run"))
+    made = epo_jax.dream(tiny, "L1.N5", long, seed=4, callback=callback, output=tmp_path / "run")
     assert "interrupted" in made.run.stopped
     assert 3 <= made.history.iteration[-1] < 500
     assert len(epo_jax.load_result(tmp_path / "run").history) == len(made.history)
@@ -207,7 +207,7 @@ def test_parameters_are_leaves_and_shapes_are_static(tiny):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_dreams_and_records_the_scores_of_whole_sequences(tiny_folder, dtype):
-    half = epo_jax.load_model(str(tiny_folder), dtype=dtype)
+    half = epo_jax.load_model(tiny_folder, dtype=dtype)
     made = epo_jax.dream(half, "L1.N5", dataclasses.replace(SMALL, iterations=3))
     assert made.run.dtype == dtype
     scores = epo_jax.score(half, epo_jax.parse_feature("L1.N5", half), made.history.ids)
