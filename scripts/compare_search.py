@@ -1,6 +1,6 @@
 """Compare EPO with random search and GCG on the same number of scored prompts.
 
-python scripts/compare_search.py --output=docs/search_comparison.md
+python scripts/compare_search.py --seeds=2 --output=docs/search_comparison.md
 
 dreams three neurons of different layers of the embedded model, chosen by a seed, and writes a Markdown table: for each
 neuron and method the greatest feature value, and the greatest with a cross-entropy below 6 nats/token. Each finished
