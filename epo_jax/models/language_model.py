@@ -78,5 +78,5 @@ def logits(lm: LanguageModel, ids: ArrayLike) -> Float32[jax.Array, "B S V"]:
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(graphdef: nnx.GraphDef[Decoder], params: nnx.State, ids: Sequences) -> Float32[jax.Array, "B S V"]:
     decoder = nnx.merge(graphdef, params)
-    hidden, _ = decoder(decoder.embed(ids))
+    hidden, _, _ = decoder(decoder.embed(ids))
     return decoder.unembed(hidden)

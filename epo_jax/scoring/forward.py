@@ -56,7 +56,7 @@ def forward(
     observer = Observer(feature.sites, functools.partial(_observe, feature))
     batch, length, _ = embeddings.shape
     empty = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, length, *leaf.shape)), feature.empty())
-    hidden, kept = decoder(embeddings, observer, empty)
+    hidden, kept, _ = decoder(embeddings, observer, empty)
     kept, at_last = jax.tree.map(lambda leaf: leaf[jnp.arange(batch), last], (kept, hidden))
     if LOGITS in feature.sites:
         above = jnp.int32(decoder.config.layers)
