@@ -12,10 +12,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float32, Int32, UInt32
+from jaxtyping import Bool, Float32, Int32, Key, UInt32
 
 from epo_jax.axes import PRNGKey, Prompts, Vocabulary
-from epo_jax.epo.scorer import Candidates
 
 
 @jax.tree_util.register_dataclass
@@ -24,15 +23,17 @@ class Proposals:
     """The set of tokens that may replace each token.
 
     Attributes:
-        ids: int32[P, T, K], in no order that matters.
-        usable: bool[P, T, K]; entries that are not are banned, or the token already there, and no part of the set.
+        ids: int32[N, T, K], in no order that matters.
+        usable: bool[N, T, K]; entries that are not are banned, or the token already there, and no part of the set.
     """
 
-    ids: Int32[Array, "P T K"]
-    usable: Bool[Array, "P T K"]
+    ids: Int32[Array, "*N T K"]
+    usable: Bool[Array, "*N T K"]
 
 
-def top_tokens(gradients: Float32[Array, "P T V"], ids: Prompts, allowed: Vocabulary, top_k: int) -> Proposals:
+def top_tokens(
+    gradients: Float32[Array, "N T V"], ids: Int32[Array, "N T"], allowed: Vocabulary, top_k: int
+) -> Proposals:
     """The K allowed tokens, other than the one already there, with the greatest gradient at each position."""
     usable = allowed & (jnp.arange(allowed.shape[0]) != ids[..., None])
     # A gradient that is not a number ranks below all numbers, but above what may not be used.
@@ -42,31 +43,30 @@ def top_tokens(gradients: Float32[Array, "P T V"], ids: Prompts, allowed: Vocabu
 
 
 def make_children(
-    key: PRNGKey, ids: Prompts, proposals: Proposals, children: int
-) -> tuple[Candidates, Int32[Array, " C"]]:
-    """Each slot's children, and the one position at which each differs from its parent.
+    keys: Key[Array, " N"], ids: Int32[Array, "N T"], proposals: Proposals, numbers: Int32[Array, "N n"]
+) -> tuple[Int32[Array, "N n T"], Int32[Array, "N n"]]:
+    """Children of prompts, and the one position at which each differs from its parent.
 
     Args:
-        key: of this iteration.
-        ids: int32[P, T], the parents.
+        keys: of this iteration and each prompt's slot.
+        ids: int32[N, T], the parents.
         proposals: tokens that may replace each token.
-        children: their number per slot.
+        numbers: int32[N, n], the numbers of the children wanted; a child is a function of its key and number alone.
 
     Returns:
-        Candidates, slot by slot, and int32[C] positions.
+        int32[N, n, T] and int32[N, n] positions.
     """
-    population, length = ids.shape
+    length = ids.shape[1]
 
-    def child(slot: Int32[Array, ""], number: Int32[Array, ""]) -> tuple[Int32[Array, " T"], Int32[Array, ""]]:
-        position_key, token_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, slot), number))
+    def child(
+        key: PRNGKey, parent: Int32[Array, " T"], proposals: Proposals, number: Int32[Array, ""]
+    ) -> tuple[Int32[Array, " T"], Int32[Array, ""]]:
+        position_key, token_key = jax.random.split(jax.random.fold_in(key, number))
         position = jax.random.randint(position_key, (), 0, length, jnp.int32)
-        token = _draw(token_key, proposals.ids[slot, position], proposals.usable[slot, position])
-        return ids[slot].at[position].set(token), position
+        token = _draw(token_key, proposals.ids[position], proposals.usable[position])
+        return parent.at[position].set(token), position
 
-    slots = jnp.arange(population, dtype=jnp.int32)
-    numbers = jnp.arange(children, dtype=jnp.int32)
-    new, positions = jax.vmap(jax.vmap(child, (None, 0)), (0, None))(slots, numbers)
-    return Candidates(new.reshape(-1, length), jnp.repeat(slots, children)), positions.reshape(-1)
+    return jax.vmap(jax.vmap(child, (None, None, None, 0)))(keys, ids, proposals, numbers)
 
 
 def random_prompts(key: PRNGKey, allowed: Vocabulary, population: int, length: int) -> Prompts:

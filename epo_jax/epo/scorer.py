@@ -9,8 +9,6 @@ import jax
 from jax import Array
 from jaxtyping import Float32, Int32
 
-from epo_jax.axes import Prompts, Slots
-
 Parents = Any
 
 
@@ -21,11 +19,13 @@ class Candidates:
 
     Attributes:
         ids: int32[C, T].
-        parent: int32[C], the slot whose member each was made from.
+        parent: int32[C], which of the prompts given to `gradients` each was made from.
+        dream: int32[C], the search that each belongs to: which of several features it is scored by.
     """
 
-    ids: Int32[Array, "*R C T"]
-    parent: Int32[Array, "*R C"]
+    ids: Int32[Array, "C T"]
+    parent: Int32[Array, " C"]
+    dream: Int32[Array, " C"]
 
 
 @jax.tree_util.register_dataclass
@@ -44,18 +44,21 @@ class Scores:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A pytree that gives gradients and scores of prompts."""
+    """A pytree that gives gradients and scores of prompts; one may serve the prompts of several searches together."""
 
-    def gradients(self, ids: Prompts, penalties: Slots) -> tuple[Float32[Array, "P T V"], Parents]:
-        """Gradient of each slot's objective, under the slot's own penalty, with respect to its one-hot tokens.
+    def gradients(
+        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+    ) -> tuple[Float32[Array, "N T V"], Parents]:
+        """Gradient of each prompt's objective, under its own penalty, with respect to its one-hot tokens.
 
-        The second value is what `evaluate` may reuse of the parents; opaque to the search.
+        The second value is what `evaluate` may reuse of the prompts: a pytree of arrays with a leading axis N, opaque
+        to the search.
         """
         ...
 
     def evaluate(
         self,
-        parents: Parents,
+        parents: Parents | None,
         candidates: Candidates,
         first_edit: Int32[Array, " C"],
         length: Int32[Array, " C"],
@@ -63,9 +66,11 @@ class Scorer(Protocol):
         """Score candidates.
 
         Args:
-            parents: what `gradients` left of the prompts that the candidates were made from.
+            parents: what `gradients` left of the prompts that the candidates were made from; None where there are none,
+                and then the candidates are scored from their first token on.
             candidates: the prompts, each with its parent.
             first_edit: the first position at which a candidate may differ from its parent.
-            length: optimized tokens of each candidate, at most T.
+            length: optimized tokens of each candidate, at most T; 0 marks a place that holds no candidate, whose scores
+                mean nothing.
         """
         ...

@@ -10,6 +10,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int32
 
 Kept = Any
+TOP = jnp.iinfo(jnp.int32).max  # above all layers
 LOGITS = "logits"  # float32[V], the head's output; the one site that is outside the blocks
 
 
@@ -43,6 +44,11 @@ class Feature(Protocol):
 
     @property
     def sites(self) -> tuple[str, ...]: ...
+
+    @property
+    def depth(self) -> Int32[Array, "*R"]:
+        """The last layer whose sites it reads, `TOP` for the head's output; above it evaluation leaves out tokens."""
+        ...
 
     def empty(self) -> Kept:
         """What is kept of a token before any site was seen."""

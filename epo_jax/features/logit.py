@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int32
 
 from epo_jax.errors import EpoError
-from epo_jax.features.base import LOGITS, Label, OneNumber
+from epo_jax.features.base import LOGITS, TOP, Label, OneNumber
 from epo_jax.models import LanguageModel
 from epo_jax.models.tokenizers import token_texts
 
@@ -30,6 +30,11 @@ class LogitDifference(OneNumber):
     def sites(self) -> tuple[str, ...]:
         """The head's output."""
         return (LOGITS,)
+
+    @property
+    def depth(self) -> Int32[Array, "*R"]:
+        """Above all layers."""
+        return jnp.full_like(self.token, TOP)
 
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, " V"]

@@ -33,6 +33,11 @@ class Neuron(OneNumber):
         """The neurons of every block."""
         return (MLP_POST,)
 
+    @property
+    def depth(self) -> Int32[Array, "*R"]:
+        """The neuron's layer."""
+        return self.layer
+
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, " F"]
     ) -> Float32[Array, ""]:

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float32, Int32
 from numpy.typing import ArrayLike
 
-from epo_jax.axes import Prompts, Slots
+from epo_jax.axes import Prompts
 from epo_jax.config import EPOConfig
 from epo_jax.epo import Algorithm, Candidates, Scores
 from epo_jax.epo.objective import penalty_grid
 from epo_jax.errors import EpoError
 from epo_jax.features.base import Feature
 from epo_jax.models import LanguageModel
+from epo_jax.models.decoder import Decoder
 from epo_jax.models.language_model import checked_ids
 from epo_jax.models.tokenizers import allowed_tokens
-from epo_jax.scoring.scorer import LanguageModelScorer
+from epo_jax.scoring.forward import rows_of_logits
+from epo_jax.scoring.packing import Blocks, default_blocks
+from epo_jax.scoring.parents import Prefix
+from epo_jax.scoring.reading import LAST, parse_reading
+from epo_jax.scoring.scorer import LanguageModelScorer, run_prefix
 from epo_jax.scoring.template import NOTHING, FrozenTokens, Template, frozen_tokens
 
 
-def build(lm: LanguageModel, feature: Feature, config: EPOConfig, template: Template | None = None) -> Algorithm:
+def build(
+    lm: LanguageModel,
+    feature: Feature | Sequence[Feature],
+    config: EPOConfig,
+    template: Template | None = None,
+    *,
+    read: str | int = LAST,
+    micro_batch: int | None = None,
+    mesh: Mesh | None = None,
+) -> Algorithm:
     """A search over prompts for a feature of a model, as a pytree whose shapes alone are static.
 
     Args:
         lm: the model.
-        feature: what to maximize.
+        feature: what to maximize; a list of features of one kind makes as many dreams, advanced together, whose states
+            and infos have a leading axis.
         config: settings of the search.
         template: frozen text around the optimized tokens; by default nothing but the BOS that the tokenizer adds.
+        read: "last", "max" (over the optimized tokens) or a position in the whole sequence.
+        micro_batch: rows of tokens that evaluation runs as one block; by default as many as there may be, up to a limit
+            that suits the device.
+        mesh: devices that share slots and children along its axis "data"; by default the model's device alone.
 
     Returns:
         An algorithm with `init(key) -> state` and `step(state) -> (state, info)`.
 
     Raises:
-        EpoError: settings that this model cannot serve.
+        EpoError: settings that this model cannot serve, or features of several kinds.
     """
     frozen = frozen_tokens(lm, template or Template())
     check_length(lm, config.length, frozen)
@@ -45,8 +70,10 @@ def build(lm: LanguageModel, feature: Feature, config: EPOConfig, template: Temp
         raise EpoError(
             f"{lm.source}: a search needs at least two allowed tokens, and the tokenizer leaves {allowed.sum()}"
         )
-    return Algorithm(
-        scorer=_scorer(lm, feature, frozen),
+    one = not isinstance(feature, Sequence)
+    features = stack_features([feature] if one else feature)
+    algorithm = Algorithm(
+        scorer=_scorer(lm, features, frozen, read, config.length),
         penalties=penalty_grid(config.lambda_min, config.lambda_max, config.population),
         allowed=jnp.asarray(allowed),
         restart_every=jnp.int32(config.restart_every),
@@ -55,7 +82,35 @@ def build(lm: LanguageModel, feature: Feature, config: EPOConfig, template: Temp
         children=config.children,
         length=config.length,
         top_k=min(config.top_k, int(allowed.sum())),
+        dreams=None if one else len(feature),
+        gradients_at_once=max(1, rows_of_logits(lm.config.vocab_size) // config.length),
+        mesh=mesh,
     )
+    sharing = algorithm.sharing
+    candidates = sharing.units * sharing.children_per_part
+    platform = jax.tree.leaves(lm.params)[0].devices().pop().platform
+    blocks = default_blocks(candidates, config.length, len(frozen.suffix), platform, micro_batch)
+    algorithm = dataclasses.replace(algorithm, scorer=dataclasses.replace(algorithm.scorer, blocks=blocks))
+    return algorithm if mesh is None else jax.device_put(algorithm, NamedSharding(mesh, PartitionSpec()))
+
+
+def stack_features(features: Sequence[Feature]) -> Feature:
+    """Features of one kind as one, with a leading axis.
+
+    Raises:
+        EpoError: none, or features of several kinds or shapes.
+    """
+    if not features:
+        raise EpoError("--feature: none given")
+    first = features[0]
+    for other in features[1:]:
+        shapes = [[leaf.shape for leaf in jax.tree.leaves(feature)] for feature in (first, other)]
+        if jax.tree.structure(other) != jax.tree.structure(first) or shapes[0] != shapes[1]:
+            raise EpoError(
+                f"--feature: {first.name} and {other.name} are of different kinds; only features of one kind are "
+                "dreamed together"
+            )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *features)
 
 
 def check_length(lm: LanguageModel, length: int, frozen: FrozenTokens) -> None:
@@ -74,15 +129,18 @@ def check_length(lm: LanguageModel, length: int, frozen: FrozenTokens) -> None:
         raise EpoError("--length=1: a single token has no predecessor to score it by; give a --prefix or --bos=always")
 
 
-def score(lm: LanguageModel, feature: Feature, ids: ArrayLike, template: Template | None = None) -> Scores:
+def score(
+    lm: LanguageModel, feature: Feature, ids: ArrayLike, template: Template | None = None, *, read: str | int = LAST
+) -> Scores:
     """Feature and cross-entropy of whole sequences as they are; no BOS is added.
 
     Args:
         lm: the model.
-        feature: read at the last token.
+        feature: what to read.
         ids: int[B, S].
         template: without one the cross-entropy covers every token that has a predecessor; with one, whose tokens the
             sequences must hold at their ends, only the tokens between.
+        read: "last", "max" (over the tokens between) or a position in the whole sequence.
 
     Returns:
         `.feature` float32[B] and `.cross_entropy` float32[B] in nats/token.
@@ -90,21 +148,28 @@ def score(lm: LanguageModel, feature: Feature, ids: ArrayLike, template: Templat
     Raises:
         EpoError: ids that the model cannot take, or too few of them.
     """
-    scorer, prompts = _split(lm, feature, ids, template)
+    scorer, prompts = _split(lm, feature, ids, template, read)
     return _score(scorer, prompts)
 
 
 def token_gradients(
-    lm: LanguageModel, feature: Feature, ids: ArrayLike, penalty: ArrayLike, template: Template | None = None
+    lm: LanguageModel,
+    feature: Feature,
+    ids: ArrayLike,
+    penalty: ArrayLike,
+    template: Template | None = None,
+    *,
+    read: str | int = LAST,
 ) -> Float32[jax.Array, "B T V"]:
     """Gradient of `feature - penalty * cross_entropy` with respect to one-hot tokens.
 
     Args:
         lm: the model.
-        feature: read at the last token.
+        feature: what to read.
         ids: int[B, S], whole sequences as they are; no BOS is added.
         penalty: a number, or one for each sequence, [B].
         template: as for `score`; with one, only the tokens between are differentiated.
+        read: as for `score`.
 
     Returns:
         float32[B, T, V], through the embedding and through the label that scores each token.
@@ -112,7 +177,7 @@ def token_gradients(
     Raises:
         EpoError: ids that the model cannot take, too few of them, or penalties of another shape.
     """
-    scorer, prompts = _split(lm, feature, ids, template)
+    scorer, prompts = _split(lm, feature, ids, template, read)
     penalties = np.asarray(penalty, np.float32)
     if penalties.shape not in ((), (prompts.shape[0],)):
         raise EpoError(f"penalty: has shape {penalties.shape}, where a number or [{prompts.shape[0]}] is read")
@@ -120,7 +185,7 @@ def token_gradients(
 
 
 def _split(
-    lm: LanguageModel, feature: Feature, ids: ArrayLike, template: Template | None
+    lm: LanguageModel, feature: Feature, ids: ArrayLike, template: Template | None, read: str | int
 ) -> tuple[LanguageModelScorer, Prompts]:
     sequences = checked_ids(lm, ids)
     frozen = NOTHING if template is None else frozen_tokens(lm, template)
@@ -135,27 +200,39 @@ def _split(
             raise EpoError(f"ids: must hold the tokens of the template's {name}, {expected.tolist()}")
     if stop - start < 1 or (stop - start == 1 and start == 0):
         raise EpoError(f"ids: {sequences.shape[1]} tokens leave none to score; a scored token has a predecessor")
-    return _scorer(lm, feature, frozen), sequences[:, start:stop]
+    return _scorer(lm, stack_features([feature]), frozen, read, stop - start), sequences[:, start:stop]
 
 
-def _scorer(lm: LanguageModel, feature: Feature, frozen: FrozenTokens) -> LanguageModelScorer:
+def _scorer(
+    lm: LanguageModel, features: Feature, frozen: FrozenTokens, read: str | int, length: int
+) -> LanguageModelScorer:
+    prefix = jnp.asarray(frozen.prefix)
     return LanguageModelScorer(
         params=lm.params,
-        feature=feature,
-        prefix=jnp.asarray(frozen.prefix),
+        features=features,
+        reading=parse_reading(read, len(frozen.prefix), length, len(frozen.suffix)),
+        prefix=prefix,
         suffix=jnp.asarray(frozen.suffix),
+        past=_past(lm.graphdef, lm.params, prefix) if len(prefix) else None,
         graphdef=lm.graphdef,
+        blocks=Blocks(rows=0, chunks=()),
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _past(graphdef: nnx.GraphDef[Decoder], params: nnx.State, prefix: Int32[jax.Array, " n"]) -> Prefix:
+    return run_prefix(nnx.merge(graphdef, params), prefix)
+
+
 @jax.jit
-def _score(scorer: LanguageModelScorer, ids: Prompts) -> Scores:
+def _score(scorer: LanguageModelScorer, ids: Int32[jax.Array, "B T"]) -> Scores:
     count, length = ids.shape
-    slots = jnp.arange(count, dtype=jnp.int32)
-    whole = jnp.full_like(slots, length)
-    return scorer.evaluate(None, Candidates(ids, slots), jnp.zeros_like(slots), whole)
+    nobody = jnp.zeros(count, jnp.int32)
+    return scorer.evaluate(None, Candidates(ids, nobody, nobody), nobody, jnp.full_like(nobody, length))
 
 
 @jax.jit
-def _gradients(scorer: LanguageModelScorer, ids: Prompts, penalties: Slots) -> Float32[jax.Array, "B T V"]:
-    return scorer.gradients(ids, penalties)[0]
+def _gradients(
+    scorer: LanguageModelScorer, ids: Int32[jax.Array, "B T"], penalties: Float32[jax.Array, " B"]
+) -> Float32[jax.Array, "B T V"]:
+    return scorer.gradients(ids, penalties, jnp.zeros(len(ids), jnp.int32))[0]

@@ -1,68 +1,119 @@
-"""One pass of a language model over prompts: the feature at the last token, and the logits of scored tokens."""
+"""One pass of a language model over sequences: what a feature sees of every token, and the surprisal of tokens."""
 
 from __future__ import annotations
-
-import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float32, Int32
+from jaxtyping import Float, Float32, Int32
 
 from epo_jax.axes import Hidden
 from epo_jax.features.base import LOGITS, Feature, Kept
-from epo_jax.models.decoder import Decoder, Observer
+from epo_jax.models.decoder import Decoder, KeysValues, Observer
+
+# Logits that are in memory at one time, in bytes.
+LOGIT_BYTES = 256 * 2**20
 
 
-@dataclasses.dataclass(frozen=True)
-class Span:
-    """Where the optimized tokens stand in a sequence.
+def rows_of_logits(vocabulary: int) -> int:
+    """Rows whose logits may be in memory at one time."""
+    return max(1, LOGIT_BYTES // (4 * vocabulary))
 
-    Attributes:
-        start: position of the first (length of the prefix).
-        length: their number, at least 1.
+
+def features_for(features: Feature, dream: Int32[Array, " rows"]) -> tuple[Feature, int | None]:
+    """Each row's feature out of a stack [R, ...], and the axis to map over: none where all rows have the same."""
+    if jax.tree.leaves(features)[0].shape[0] == 1:
+        return jax.tree.map(lambda leaf: leaf[0], features), None
+    return jax.tree.map(lambda leaf: leaf[dream], features), 0
+
+
+def observer_of(features: Feature, axis: int | None, inner: int = 0) -> Observer:
+    """The observer of rows, each by its own feature (or all by one, where axis is None).
+
+    Args:
+        features: as `features_for` gives them.
+        axis: likewise.
+        inner: axes of values behind the first that belong to the rows of one feature, such as the tokens of a prompt.
     """
 
-    start: int
-    length: int
+    def observe(kept: Kept, site: str, layer: Array, value: Array) -> Kept:
+        def one(feature: Feature, kept: Kept, value: Array) -> Kept:
+            return feature.observe(kept, site, layer, value)
 
-    @property
-    def first_scored(self) -> int:
-        """The first optimized token that has a predecessor, counted from the first optimized token."""
-        return 0 if self.start else 1
+        for _ in range(inner):
+            one = jax.vmap(one, (None, 0, 0))
+        return jax.vmap(one, (axis, 0, 0))(features, kept, value)
 
-    @property
-    def predictors(self) -> slice:
-        """Positions whose logits predict the scored tokens."""
-        return slice(self.start + self.first_scored - 1, self.start + self.length - 1)
+    return Observer(features.sites, observe)
 
 
-def forward(
-    decoder: Decoder, feature: Feature, embeddings: Hidden, last: Int32[Array, " B"], span: Span
-) -> tuple[Float32[Array, " B"], Float32[Array, "B scored V"]]:
-    """Run prompts through the model.
+def empty_kept(features: Feature, axis: int | None, shape: tuple[int, ...]) -> Kept:
+    """What features keep of rows before any site was seen; the first axis of `shape` is mapped over features."""
+    one = features.empty() if axis is None else jax.tree.map(lambda leaf: leaf[0], features).empty()
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*shape, *leaf.shape)), one)
+
+
+def run(
+    decoder: Decoder,
+    features: Feature,
+    dream: Int32[Array, " B"],
+    embeddings: Hidden,
+    shown: Int32[Array, "B k"],
+    past: KeysValues | None = None,
+) -> tuple[Float32[Array, "B S"], Hidden, KeysValues]:
+    """Run sequences through the model.
 
     Args:
         decoder: the model.
-        feature: what to read.
+        features: a stack [R, ...].
+        dream: int32[B], which of them is read in each sequence.
         embeddings: dtype[B, S, D].
-        last: int32[B], position of each prompt's last token.
-        span: where the optimized tokens stand.
+        shown: int32[B, k], tokens at which features may be read; elsewhere values that come from logits mean nothing.
+        past: keys and values [L, n, ...] of tokens that stand before all sequences.
 
     Returns:
-        The feature at the last token, float32[B], and the logits that predict the scored tokens, float32[B, n, V].
+        The features' values float32[B, S], the normed final residual stream, and keys and values [L, B, S, ...].
     """
-    observer = Observer(feature.sites, functools.partial(_observe, feature))
+    features, axis = features_for(features, dream)
     batch, length, _ = embeddings.shape
-    empty = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, length, *leaf.shape)), feature.empty())
-    hidden, kept, _ = decoder(embeddings, observer, empty)
-    kept, at_last = jax.tree.map(lambda leaf: leaf[jnp.arange(batch), last], (kept, hidden))
-    if LOGITS in feature.sites:
-        above = jnp.int32(decoder.config.layers)
-        kept = jax.vmap(lambda k, value: feature.observe(k, LOGITS, above, value))(kept, decoder.unembed(at_last))
-    return jax.vmap(feature.read)(kept), decoder.unembed(hidden[:, span.predictors])
+    observer = observer_of(features, axis, inner=1)
+    kept = empty_kept(features, axis, (batch, length))
+    hidden, kept, cache = decoder(embeddings, observer, kept, past)
+    if LOGITS in features.sites:
+        kept = _observe_logits(decoder, features, axis, kept, hidden, shown)
+    values = jax.vmap(jax.vmap(_read, (None, 0)), (axis, 0))(features, kept)
+    return values, hidden, cache
 
 
-def _observe(feature: Feature, kept: Kept, site: str, layer: Int32[Array, ""], value: Array) -> Kept:
-    return jax.vmap(jax.vmap(lambda k, v: feature.observe(k, site, layer, v)))(kept, value)
+def _read(feature: Feature, kept: Kept) -> Float32[Array, ""]:
+    return feature.read(kept)
+
+
+def _observe_logits(
+    decoder: Decoder, features: Feature, axis: int | None, kept: Kept, hidden: Hidden, shown: Int32[Array, "B k"]
+) -> Kept:
+    """Show the logits of the tokens at which the features are read, and of no others."""
+    observe = observer_of(features, axis, inner=1).at(jnp.int32(decoder.config.layers))
+    place = (jnp.arange(shown.shape[0])[:, None], shown)
+    seen = observe(jax.tree.map(lambda leaf: leaf[place], kept), LOGITS, decoder.unembed(hidden[place]))
+    return jax.tree.map(lambda leaf, new: leaf.at[place].set(new), kept, seen)
+
+
+def surprisal(
+    logits: Float32[Array, "*rows V"], tokens: Int32[Array, "*rows"]
+) -> tuple[Float32[Array, "*rows"], Float32[Array, "*rows"]]:
+    """Nats of each token under the logits that predict it, and the logits' log-normalizer."""
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    return normalizer - chosen, normalizer
+
+
+def predictors_of(hidden: Float[Array, "B T D"], before: Float[Array, " D"] | None) -> Float[Array, "B T D"]:
+    """For each optimized token the row that predicts it.
+
+    Args:
+        hidden: rows of the optimized tokens.
+        before: the prefix's last row; without one the first token is not predicted, and its row is zero.
+    """
+    first = jnp.zeros_like(hidden[:, :1]) if before is None else jnp.broadcast_to(before, hidden[:, :1].shape)
+    return jnp.concatenate([first, hidden[:, :-1]], axis=1)

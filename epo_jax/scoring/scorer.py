@@ -3,135 +3,157 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax import Array
 from jaxtyping import Float32, Int32
 
-from epo_jax.axes import Hidden, Prompts, Slots
+from epo_jax.axes import Hidden
+from epo_jax.epo.groups import in_groups
 from epo_jax.epo.scorer import Candidates, Scores
 from epo_jax.features.base import Feature
-from epo_jax.models.decoder import Decoder
-from epo_jax.scoring.forward import Span, forward
+from epo_jax.models.decoder import Decoder, KeysValues
+from epo_jax.scoring.forward import predictors_of, rows_of_logits, run, surprisal
+from epo_jax.scoring.packing import Blocks
+from epo_jax.scoring.parents import ParentRows, Prefix
+from epo_jax.scoring.reading import Reading
+from epo_jax.scoring.suffix import suffix_scores
 
 STATIC = {"static": True}
-# Logits that one block of prompts may bring, in bytes; more prompts are more blocks.
-BLOCK_BYTES = 256 * 2**20
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LanguageModelScorer:
-    """A feature of a language model and the fluency of prompts under it.
+    """Features of a language model and the fluency of prompts under it.
 
     Attributes:
         params: the model's parameters.
-        feature: what is maximized.
+        features: a stack [R, ...] of features of one kind, one for each dream.
+        reading: where they are read.
         prefix: int32[n], frozen tokens before the optimized ones, a BOS included.
         suffix: int32[m], frozen tokens after them.
+        past: what running the prefix left; None without one.
         graphdef: the model's structure.
+        blocks: sizes of the work on candidates.
     """
 
     params: nnx.State
-    feature: Feature
+    features: Feature
+    reading: Reading
     prefix: Int32[Array, " n"]
     suffix: Int32[Array, " m"]
+    past: Prefix | None
     graphdef: nnx.GraphDef[Decoder] = dataclasses.field(metadata=STATIC)
+    blocks: Blocks = dataclasses.field(metadata=STATIC)
 
     @property
     def decoder(self) -> Decoder:
         """The model."""
         return nnx.merge(self.graphdef, self.params)
 
-    def gradients(self, ids: Prompts, penalties: Slots) -> tuple[Float32[Array, "P T V"], None]:
+    @property
+    def first_scored(self) -> int:
+        """The first optimized token that has a predecessor."""
+        return 0 if len(self.prefix) else 1
+
+    def gradients(
+        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+    ) -> tuple[Float32[Array, "N T V"], ParentRows]:
         """Gradient of each prompt's objective under its own penalty with respect to its one-hot tokens.
 
         A one-hot token enters twice: through its embedding, as the model scales it, and as the label that the token
         before it is scored against. Both count (dreamy's `token_grads` is the same function of the one-hot matrix).
+        The second part is the log-probability times the penalty over the number of scored tokens.
 
         Args:
-            ids: int32[P, T].
-            penalties: float32[P].
+            ids: int32[N, T].
+            penalties: float32[N].
+            dream: int32[N], which feature is read.
 
         Returns:
-            float32[P, T, V]; nothing is kept of the parents, since `evaluate` runs whole prompts.
+            float32[N, T, V], and what evaluation needs of these prompts.
         """
-        decoder = self.decoder
-        span = self._span(ids.shape[1])
-        optimized = slice(span.start, span.start + span.length)
-        embeddings = decoder.embed(self._sequences(ids))
-        labels = jax.nn.one_hot(ids[:, span.first_scored :], decoder.config.vocab_size, dtype=jnp.float32)
-        last = jnp.full(ids.shape[0], embeddings.shape[1] - 1)
+        decoder, length, first = self.decoder, ids.shape[1], self.first_scored
+        embeddings = decoder.embed(self.after_prefix(ids))
+        lengths = jnp.full(ids.shape[0], length, jnp.int32)
+        shown = self.reading.shown(lengths, len(self.prefix), len(self.suffix), length)
+        past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
 
-        def total(tokens: Hidden, labels: Float32[Array, "P scored V"]) -> Float32[Array, ""]:
-            feature, logits = forward(decoder, self.feature, embeddings.at[:, optimized].set(tokens), last, span)
-            cross_entropy = optax.losses.softmax_cross_entropy(logits, labels).mean(axis=-1)
-            return (feature - penalties * cross_entropy).sum()
+        def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"]]]:
+            sequences = embeddings.at[:, :length].set(tokens)
+            values, hidden, cache = run(decoder, self.features, dream, sequences, shown, past)
+            predictors = predictors_of(hidden[:, :length], before)
+            logits = decoder.unembed(predictors[:, first:])
+            nats, normalizer = surprisal(logits, ids[:, first:])
+            feature = self.reading.of(values, lengths, len(self.prefix), len(self.suffix))
+            objective = feature - penalties * nats.mean(axis=-1)
+            unscored = ((0, 0), (first, 0))
+            parents = ParentRows(
+                keys_values=jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), cache),
+                predictors=predictors,
+                normalizer=jnp.pad(normalizer, unscored),
+                surprisal=jnp.pad(nats, unscored),
+                values=values,
+            )
+            return objective.sum(), (parents, logits)
 
-        of_embeddings, of_labels = jax.grad(total, argnums=(0, 1))(embeddings[:, optimized], labels)
-        return decoder.embedding_gradient(of_embeddings).at[:, span.first_scored :].add(of_labels), None
+        of_embeddings, (parents, logits) = jax.grad(total, has_aux=True)(embeddings[:, :length])
+        share = (penalties / (length - first))[:, None, None]
+        of_labels = share * (logits - parents.normalizer[:, first:, None])
+        return decoder.embedding_gradient(of_embeddings).at[:, first:].add(of_labels), parents
 
     def evaluate(
-        self, parents: None, candidates: Candidates, first_edit: Int32[Array, " C"], length: Int32[Array, " C"]
+        self,
+        parents: ParentRows | None,
+        candidates: Candidates,
+        first_edit: Int32[Array, " C"],
+        length: Int32[Array, " C"],
     ) -> Scores:
-        """Scores of candidates, each run whole, in blocks; what they share with their parents is computed again.
+        """Scores of candidates.
 
         Args:
-            parents: nothing.
+            parents: rows of the prompts that they were made from, so that only their tokens from the first edit on are
+                run; None to run them whole.
             candidates: the prompts.
-            first_edit: not needed by whole runs.
-            length: int32[C], optimized tokens of each candidate, of which at least one has a predecessor; those beyond
-                are left out.
+            first_edit: int32[C]; tokens before it are the parent's.
+            length: int32[C], optimized tokens of each candidate, those beyond being left out; 0 for no candidate, and
+                otherwise at least one token must have a predecessor.
         """
+        if parents is not None:
+            return suffix_scores(self, parents, candidates, first_edit, length)
         width = candidates.ids.shape[1]
-        rows = max(1, BLOCK_BYTES // (4 * max(1, width) * self.decoder.config.vocab_size))
+        rows = max(1, rows_of_logits(self.decoder.config.vocab_size) // width)
+        return in_groups(lambda part: self._whole(*part), (candidates.ids, candidates.dream, length), rows)
 
-        return _in_blocks(lambda part: self._score(*part), (candidates.ids, length), rows)
+    def _whole(self, ids: Int32[Array, "C T"], dream: Int32[Array, " C"], length: Int32[Array, " C"]) -> Scores:
+        """Scores of whole prompts, prefix included: the definition that every faster way is held against."""
+        decoder, first, start = self.decoder, self.first_scored, len(self.prefix)
+        prefix = jnp.broadcast_to(self.prefix, (ids.shape[0], start))
+        tokens = jnp.concatenate([prefix, self.after_prefix(ids, length)], axis=1)
+        shown = start + self.reading.shown(length, start, len(self.suffix), ids.shape[1])
+        values, hidden, _ = run(decoder, self.features, dream, decoder.embed(tokens), shown)
+        feature = self.reading.of(values[:, start:], length, start, len(self.suffix))
+        predictors = hidden[:, start + first - 1 : start + ids.shape[1] - 1]
+        nats, _ = surprisal(decoder.unembed(predictors), ids[:, first:])
+        scored = jnp.arange(first, ids.shape[1]) < length[:, None]
+        return Scores(feature, jnp.where(scored, nats, 0).sum(axis=-1) / jnp.maximum(scored.sum(axis=-1), 1))
 
-    def _score(self, ids: Prompts, length: Int32[Array, " C"]) -> Scores:
-        decoder = self.decoder
-        span = self._span(ids.shape[1])
-        last = len(self.prefix) + length + len(self.suffix) - 1
-        embeddings = decoder.embed(self._sequences(ids, length))
-        feature, logits = forward(decoder, self.feature, embeddings, last, span)
-        surprisal = optax.losses.softmax_cross_entropy_with_integer_labels(logits, ids[:, span.first_scored :])
-        scored = jnp.arange(span.first_scored, span.length) < length[:, None]
-        return Scores(feature, jnp.where(scored, surprisal, 0).sum(axis=-1) / scored.sum(axis=-1))
-
-    def _span(self, length: int) -> Span:
-        return Span(len(self.prefix), length)
-
-    def _sequences(self, ids: Prompts, length: Int32[Array, " C"] | None = None) -> Int32[Array, "C S"]:
-        """Prefix, optimized tokens and suffix; the suffix follows the last optimized token of each prompt."""
+    def after_prefix(self, ids: Int32[Array, "C T"], length: Int32[Array, " C"] | None = None) -> Int32[Array, "C W"]:
+        """Optimized tokens and suffix; the suffix follows the last optimized token of each prompt."""
         batch, width = ids.shape
-        prefix, suffix = (jnp.broadcast_to(part, (batch, len(part))) for part in (self.prefix, self.suffix))
-        whole = jnp.concatenate([prefix, ids, suffix], axis=1)
+        whole = jnp.concatenate([ids, jnp.broadcast_to(self.suffix, (batch, len(self.suffix)))], axis=1)
         if length is None:
             return whole
         # Positions from the end of a short prompt on take the suffix's tokens; causal attention never sees the rest.
         position = jnp.arange(whole.shape[1])
-        moved = position >= (len(self.prefix) + length)[:, None]
-        source = jnp.minimum(position + jnp.where(moved, (width - length)[:, None], 0), whole.shape[1] - 1)
-        return jnp.take_along_axis(whole, source, axis=1)
+        source = position + jnp.where(position >= length[:, None], (width - length)[:, None], 0)
+        return jnp.take_along_axis(whole, jnp.minimum(source, whole.shape[1] - 1), axis=1)
 
 
-Rows = tuple[Prompts, Int32[Array, " C"]]
-
-
-def _in_blocks(function: Callable[[Rows], Scores], arrays: Rows, rows: int) -> Scores:
-    """Apply a function to blocks of at most `rows` rows, one after the other, so that one block's memory is enough."""
-    count = arrays[0].shape[0]
-    blocks = -(-count // rows)
-    if blocks == 1:
-        return function(arrays)
-    size = -(-count // blocks)
-    # The last block is filled up with copies of the first row, whose results are dropped.
-    padded = jax.tree.map(
-        lambda a: jnp.concatenate([a, jnp.broadcast_to(a[:1], (blocks * size - count, *a.shape[1:]))]), arrays
-    )
-    results = jax.lax.map(function, jax.tree.map(lambda a: a.reshape(blocks, size, *a.shape[1:]), padded))
-    return jax.tree.map(lambda a: a.reshape(blocks * size, *a.shape[2:])[:count], results)
+def run_prefix(decoder: Decoder, prefix: Int32[Array, " n"]) -> Prefix:
+    """What sequences that start with a prefix may reuse of it."""
+    hidden, _, cache = decoder(decoder.embed(prefix[None]))
+    return Prefix(KeysValues(cache.keys[:, 0], cache.values[:, 0]), hidden[0, -1])

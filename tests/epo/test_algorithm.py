@@ -47,7 +47,7 @@ def test_all_settings_but_shapes_are_traced(toy):
     second = toy(seed=5, bounds=(0.5, 2), restart_every=7, restart_bounds=(1, 2), banned=(2, 9))
     state = second.init(jax.random.key(99))
     second.step(state)
-    second.advance(state, 5, 8)
+    state, _ = second.advance(state, 5, 8)
     assert [f._cache_size() for f in (module._init, module._step, module._advance)] == compiled
     toy(children=7).step(state)
     assert module._step._cache_size() == compiled[1] + 1, "a new shape is a new compilation, so the count counts"
