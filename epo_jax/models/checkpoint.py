@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -51,8 +51,9 @@ class Weight:
 
     Attributes:
         parameter: its path, joined by dots.
-        tensor: its name in the checkpoint, with `{l}` for the layer where it is one of a stack.
-        transform: from the checkpoint's layout to the decoder's.
+        tensor: its name in the checkpoint, with `{l}` for the layer where it is one of a stack. Several parameters may
+            name one tensor, of which they then take different parts.
+        transform: from the checkpoint's layout to the decoder's; raises ValueError for a tensor that it cannot take.
     """
 
     parameter: str
@@ -64,7 +65,6 @@ def load_parameters(
     config: DecoderConfig,
     weights: Sequence[Weight],
     checkpoint: Checkpoint,
-    ignored: Sequence[str] = (),
     copies: Mapping[str, str] = MappingProxyType({}),
 ) -> nnx.State:
     """Parameters of the decoder, every one filled and every tensor used.
@@ -73,7 +73,6 @@ def load_parameters(
         config: the decoder's settings.
         weights: the family's map.
         checkpoint: the tensors.
-        ignored: regular expressions of tensors that carry nothing to load.
         copies: tensors that may stand in the checkpoint a second time, each with the one that it must equal.
 
     Returns:
@@ -91,16 +90,15 @@ def load_parameters(
     _, abstract = abstract_decoder(config)
     sources = {weight.parameter: weight for weight in weights}
     flat = [(".".join(map(str, path)), path, variable) for path, variable in nnx.to_flat_state(abstract)]
-    missing, unused, expected, problems = [], [], set(), []
-    for name, _, _ in flat:
-        weight = sources[name]
-        for tensor in _tensor_names(weight, config):
-            expected.add(tensor)
-            if tensor not in checkpoint.shapes:
-                missing.append(tensor)
-    for name in checkpoint.shapes:
-        if name not in expected and name not in copies and not any(re.fullmatch(p, name) for p in ignored):
-            unused.append(name)
+    # How many numbers each tensor must hold, for all the parameters together that take a part of it.
+    sizes: Counter[str] = Counter()
+    for name, _, variable in flat:
+        size = math.prod(_shape_of_one(sources[name], variable.get_value().shape))
+        for tensor in _tensor_names(sources[name], config):
+            sizes[tensor] += size
+    missing = [tensor for tensor in sizes if tensor not in checkpoint.shapes]
+    unused = [name for name in checkpoint.shapes if name not in sizes and name not in copies]
+    problems = []
     if missing:
         problems.append(f"lacks {_listed(missing)}")
     if unused:
@@ -115,27 +113,32 @@ def load_parameters(
     dtype = jnp.dtype(DTYPES[config.dtype])
     filled = []
     for name, path, variable in flat:
-        array = _read(sources[name], config, checkpoint, variable.get_value().shape, dtype)
+        array = _read(sources[name], config, checkpoint, variable.get_value().shape, dtype, sizes)
         filled.append((path, variable.replace(jnp.asarray(array))))
     return nnx.from_flat_state(filled)
 
 
 def _read(
-    weight: Weight, config: DecoderConfig, checkpoint: Checkpoint, shape: tuple[int, ...], dtype: np.dtype
+    weight: Weight,
+    config: DecoderConfig,
+    checkpoint: Checkpoint,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    sizes: Mapping[str, int],
 ) -> np.ndarray:
     names = list(_tensor_names(weight, config))
-    one = shape[1:] if _stacked(weight) else shape
+    one = _shape_of_one(weight, shape)
 
     def check(name: str, fits: bool) -> None:
         if not fits:
             raise EpoError(
                 f"{checkpoint.source}: tensor {name} has shape {checkpoint.shapes[name]}, which does not give the "
-                f"{one} that the configuration asks for"
+                f"{one} of {weight.parameter} that the configuration asks for"
             )
 
     # Sizes first: an array is made for what the files hold, whatever the configuration says.
     for name in names:
-        check(name, math.prod(checkpoint.shapes[name]) == math.prod(one))
+        check(name, math.prod(checkpoint.shapes[name]) == sizes[name])
     array = np.empty(shape, dtype)
     for slot, name in zip(array if _stacked(weight) else [array], names, strict=True):
         tensor = checkpoint.read(name)
@@ -152,6 +155,11 @@ def _stacked(weight: Weight) -> bool:
     return "{l}" in weight.tensor
 
 
+def _shape_of_one(weight: Weight, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The part of a parameter's shape that comes from one tensor."""
+    return shape[1:] if _stacked(weight) else shape
+
+
 def _tensor_names(weight: Weight, config: DecoderConfig) -> Iterator[str]:
     if not _stacked(weight):
         yield weight.tensor
@@ -160,6 +168,6 @@ def _tensor_names(weight: Weight, config: DecoderConfig) -> Iterator[str]:
         yield weight.tensor.format(l=layer)
 
 
-def _listed(names: Sequence[str], most: int = 12) -> str:
+def _listed(names: Sequence[str], most: int = 8) -> str:
     shown = ", ".join(sorted(names)[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,36 @@ INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def read_architecture(folder: Path) -> str:
-    """The model's class that config.json names.
+def config_file(folder: Path) -> Path:
+    """The config.json of a folder.
 
     Raises:
-        EpoError: no config.json, or one that is no JSON object or names no class.
+        EpoError: there is none.
     """
     path = folder / "config.json"
     if not path.is_file():
         raise EpoError(f"--model={folder}: the folder has no config.json, so it is not a model in Hugging Face format")
+    return path
+
+
+def read_architecture(path: Path) -> str:
+    """The model's class that a config.json names.
+
+    Raises:
+        EpoError: a file that is no JSON object or names no class.
+    """
     architectures = _read_json(path).get("architectures")
     if not isinstance(architectures, list) or not architectures or not isinstance(architectures[0], str):
         raise EpoError(f"{path}: lacks architectures, the list that names the model's class")
     return architectures[0]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The attributes of config.json, old spellings translated to today's by transformers.
+def read_config(path: Path) -> dict[str, Any]:
+    """The attributes of a config.json, old spellings translated to today's by transformers.
 
     Raises:
-        EpoError: a config.json that is not valid.
+        EpoError: a file that is not valid.
     """
-    path = folder / "config.json"
     if not isinstance(_read_json(path).get("model_type"), str):
         raise EpoError(f"{path}: lacks model_type, the name of the model's family")
     # Imported here, since with it comes PyTorch where that is installed.
@@ -46,7 +55,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     try:
         config: dict[str, Any] = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+            path, local_files_only=True, trust_remote_code=False
         ).to_dict()
     except Exception as error:
         # transformers checks values in many ways and places; whatever it raises here is about this file.
@@ -54,8 +63,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def open_safetensors(folder: Path) -> Checkpoint:
+def open_safetensors(folder: Path, ignored: Sequence[str] = ()) -> Checkpoint:
     """The tensors of a folder's model.safetensors, or of the shards that its index names; read when asked for.
+
+    Args:
+        folder: where the files are.
+        ignored: regular expressions of tensors, of any type, that carry nothing to load and are passed over.
 
     Raises:
         EpoError: no safetensors files, a shard that is missing, truncated or corrupt, or integers as weights.
@@ -67,6 +80,8 @@ def open_safetensors(folder: Path) -> Checkpoint:
         try:
             with safetensors.safe_open(path, framework="np") as shard:
                 for name in shard.keys():  # noqa: SIM118 (safe_open is not iterable)
+                    if any(re.fullmatch(pattern, name) for pattern in ignored):
+                        continue
                     entry = shard.get_slice(name)
                     if entry.get_dtype() not in FLOATS:
                         raise EpoError(

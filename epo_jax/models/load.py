@@ -11,10 +11,11 @@ from epo_jax.models.checkpoint import load_parameters
 from epo_jax.models.config import DTYPES
 from epo_jax.models.decoder import abstract_decoder
 from epo_jax.models.embedded import EMBEDDED, embedded_file
-from epo_jax.models.families import FAMILIES
+from epo_jax.models.families import family_of_gguf, family_of_hf
 from epo_jax.models.gguf_file import open_gguf
-from epo_jax.models.hf_folder import open_safetensors, read_architecture, read_config
+from epo_jax.models.hf_folder import config_file, open_safetensors, read_architecture, read_config
 from epo_jax.models.language_model import LanguageModel
+from epo_jax.models.random_model import RANDOM, load_random, shipped_configs
 from epo_jax.models.tokenizers import tokenizer_from_folder, tokenizer_from_gguf
 
 
@@ -22,7 +23,8 @@ def load_model(name: str | Path, dtype: str | None = None) -> LanguageModel:
     """Load a language model and its tokenizer.
 
     Args:
-        name: an embedded model's name ("smollm2-135m"), a .gguf file, or a folder in Hugging Face format.
+        name: an embedded model's name ("smollm2-135m"), a .gguf file, a folder in Hugging Face format, or, for random
+            weights, "random:" with a shipped configuration's name or the path of a config.json.
         dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 on an accelerator.
 
     Returns:
@@ -38,6 +40,8 @@ def load_model(name: str | Path, dtype: str | None = None) -> LanguageModel:
     name = str(name)
     if name in EMBEDDED:
         return _load_gguf(embedded_file(name), name, dtype)
+    if name.startswith(RANDOM):
+        return load_random(name, dtype)
     path = Path(name)
     try:
         path = path.expanduser()
@@ -53,17 +57,14 @@ def load_model(name: str | Path, dtype: str | None = None) -> LanguageModel:
         raise EpoError(f"--model={name}: a file that does not end in .gguf; a .gguf file or a model's folder is read")
     raise EpoError(
         f"--model={name}: unknown; known names are {', '.join(EMBEDDED)}, and a .gguf file or a folder in Hugging Face "
-        "format can be given by its path"
+        f"format can be given by its path; random weights are {RANDOM} with {', '.join(shipped_configs())} or a "
+        "config.json"
     )
 
 
 def _load_gguf(path: Path, source: str, dtype: str) -> LanguageModel:
     file = open_gguf(path)
-    architecture = file.metadata["general.architecture"]
-    family = next((f for f in FAMILIES if f.gguf_architecture == architecture), None)
-    if family is None:
-        supported = ", ".join(f.gguf_architecture for f in FAMILIES)
-        raise EpoError(f"{path}: architecture {architecture!r} is not supported; supported are: {supported}")
+    family = family_of_gguf(file.metadata["general.architecture"], str(path))
     tokenizer = tokenizer_from_gguf(file.metadata, str(path))
     config = family.from_gguf(file.metadata, file.checkpoint, dtype)
     params = load_parameters(config, family.gguf_weights, file.checkpoint)
@@ -71,13 +72,10 @@ def _load_gguf(path: Path, source: str, dtype: str) -> LanguageModel:
 
 
 def _load_folder(folder: Path, dtype: str) -> LanguageModel:
-    architecture = read_architecture(folder)
-    family = next((f for f in FAMILIES if f.hf_architecture == architecture), None)
-    if family is None:
-        supported = ", ".join(f.hf_architecture for f in FAMILIES)
-        raise EpoError(f"{folder}: architecture {architecture!r} is not supported; supported are: {supported}")
-    config = family.from_hf(read_config(folder), str(folder), dtype)
-    checkpoint = open_safetensors(folder)
+    path = config_file(folder)
+    family = family_of_hf(read_architecture(path), str(folder))
+    config = family.from_hf(read_config(path), str(folder), dtype)
+    checkpoint = open_safetensors(folder, family.hf_ignored)
     tokenizer = tokenizer_from_folder(folder)
-    params = load_parameters(config, family.hf_weights, checkpoint, family.hf_ignored, family.hf_copies(config))
+    params = load_parameters(config, family.hf_weights, checkpoint, family.hf_copies(config))
     return LanguageModel(abstract_decoder(config)[0], params, tokenizer, config, str(folder))

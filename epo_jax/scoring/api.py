@@ -73,7 +73,7 @@ def build(
     one = not isinstance(feature, Sequence)
     features = stack_features([feature] if one else feature)
     algorithm = Algorithm(
-        scorer=_scorer(lm, features, frozen, read, config.length),
+        scorer=scorer_for(lm, features, frozen, read, config.length),
         penalties=penalty_grid(config.lambda_min, config.lambda_max, config.population),
         allowed=jnp.asarray(allowed),
         restart_every=jnp.int32(config.restart_every),
@@ -200,12 +200,30 @@ def _split(
             raise EpoError(f"ids: must hold the tokens of the template's {name}, {expected.tolist()}")
     if stop - start < 1 or (stop - start == 1 and start == 0):
         raise EpoError(f"ids: {sequences.shape[1]} tokens leave none to score; a scored token has a predecessor")
-    return _scorer(lm, stack_features([feature]), frozen, read, stop - start), sequences[:, start:stop]
+    return scorer_for(lm, stack_features([feature]), frozen, read, stop - start), sequences[:, start:stop]
 
 
-def _scorer(
-    lm: LanguageModel, features: Feature, frozen: FrozenTokens, read: str | int, length: int
+def scorer_for(
+    lm: LanguageModel,
+    features: Feature,
+    frozen: FrozenTokens,
+    read: str | int,
+    length: int,
+    blocks: Blocks = Blocks(rows=0, chunks=()),  # noqa: B008 (a frozen dataclass)
 ) -> LanguageModelScorer:
+    """A scorer of prompts of a model.
+
+    Args:
+        lm: the model.
+        features: a stack [R, ...], see `stack_features`.
+        frozen: tokens around the optimized ones.
+        read: "last", "max" or a position.
+        length: optimized tokens.
+        blocks: sizes of the work on candidates; not needed where only whole prompts are scored.
+
+    Raises:
+        EpoError: a position that cannot be read.
+    """
     prefix = jnp.asarray(frozen.prefix)
     return LanguageModelScorer(
         params=lm.params,
@@ -215,7 +233,7 @@ def _scorer(
         suffix=jnp.asarray(frozen.suffix),
         past=_past(lm.graphdef, lm.params, prefix) if len(prefix) else None,
         graphdef=lm.graphdef,
-        blocks=Blocks(rows=0, chunks=()),
+        blocks=blocks,
     )
 
 

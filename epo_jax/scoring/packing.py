@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int32
 
-# Rows that one matrix product takes, largest first, each half of the one before, so that a traced number of rows is
-# run in few products with at most the last size of padding.
-CHUNKS = (1024, 512, 256, 128, 64)
+# Rows that one matrix product takes, largest first, each a multiple of the next, so that a traced number of rows is run
+# in few products with at most the last size of padding. More sizes would cost more compilation than they save time.
+CHUNKS = (1024, 256, 64)
 # Rows of a block, at most; where there are more, they make several blocks.
 MOST_ROWS = 8192
 
@@ -90,7 +90,7 @@ def in_chunks(
     Args:
         function: (rows of inputs, rows of outputs) -> new rows of outputs.
         count: traced number of rows.
-        sizes: rows at a time, each half of the one before; empty for all rows at once, whatever the count.
+        sizes: rows at a time, each a multiple of the next; empty for all rows at once, whatever the count.
         inputs: a pytree of arrays with a leading axis of rows.
         outputs: likewise; those of rows that are not run stay as they are.
     """

@@ -11,6 +11,7 @@ import pytest
 
 import epo_jax
 from epo_jax import EpoError, Feature
+from epo_jax.epo import Candidates
 from epo_jax.features.base import LOGITS
 from epo_jax.models.decoder import SITES
 from epo_jax.scoring import api
@@ -43,10 +44,11 @@ def test_features_of_a_kind_differ_in_traced_numbers_alone(tiny, first, second):
 @EACH
 def test_a_stack_of_features_is_a_batch(tiny, first, second):
     features = [epo_jax.parse_feature(text, tiny) for text in (first, second)]
-    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *features)
-    ids = jnp.asarray([[5, 6, 7, 8]], jnp.int32)
-    together = jax.vmap(lambda feature: api._score(api._scorer(tiny, feature, api.NOTHING), ids).feature[0])(stack)
-    alone = [epo_jax.score(tiny, feature, ids).feature[0] for feature in features]
+    ids = jnp.asarray([[5, 6, 7, 8]] * 4, jnp.int32)
+    scorer = api.scorer_for(tiny, api.stack_features(features), api.NOTHING, "last", 4)
+    dream, nobody = jnp.asarray([0, 1, 1, 0], jnp.int32), jnp.zeros(4, jnp.int32)
+    together = scorer.evaluate(None, Candidates(ids, nobody, dream), nobody, jnp.full(4, 4, jnp.int32)).feature
+    alone = [epo_jax.score(tiny, features[number], ids[:1]).feature[0] for number in (0, 1, 1, 0)]
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from flax import nnx
+from parity import assert_same_logits, both_sides, random_ids, round_parameters, torch_logits
 from safetensors.torch import load_file, save_file
 
 import epo_jax
@@ -54,30 +54,6 @@ CONFIGS = {
     "large norm_eps": {"rms_norm_eps": 0.3},
     "everything": EVERYTHING,
 }
-
-
-def random_ids(vocab_size: int, shape: tuple[int, int] = (3, 17), seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, vocab_size, shape)
-
-
-def torch_logits(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
-    with torch.no_grad():
-        return model(torch.from_numpy(ids)).logits.float().numpy()
-
-
-def round_parameters(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    # Parameters alone: model.to(dtype) would round the rotary frequencies too.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype).to(torch.float32)
-
-
-def assert_same_logits(folder: Path, model: torch.nn.Module) -> None:
-    ids = random_ids(model.config.vocab_size)
-    expected = torch_logits(model, ids)
-    assert expected.std() > 0.1  # else the tolerance would hide errors
-    found = epo_jax.logits(epo_jax.load_model(str(folder), dtype="float32"), ids)
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -158,9 +134,7 @@ def observed(
     ).eval()
     lm = epo_jax.load_model(str(folder), dtype="float32")
     ids = random_ids(307, (2, 11))
-    theirs = hooked(model, ids)
-    ours = jax.jit(lambda params: observe_all(lm, params, ids, {s: v.shape for s, v in theirs.items()}))(lm.params)
-    return {site: (np.asarray(ours[site]), theirs[site]) for site in theirs}
+    return both_sides(lm, model, ids, sites.SITES)
 
 
 @pytest.mark.parametrize("site", sites.SITES)
@@ -174,42 +148,6 @@ def test_layers_of_a_site_differ(observed: dict[str, tuple[np.ndarray, np.ndarra
     # Values of the wrong layer would be far from the right ones.
     for _, expected in observed.values():
         assert all(np.abs(one - other).max() > 0.01 for one, other in itertools.pairwise(expected))
-
-
-def observe_all(lm: epo_jax.LanguageModel, params: nnx.State, ids: np.ndarray, shapes: dict) -> dict[str, jax.Array]:
-    model = nnx.merge(lm.graphdef, params)
-
-    def keep(kept: dict, site: str, layer: jax.Array, value: jax.Array) -> dict:
-        return {**kept, site: kept[site].at[layer].set(value)}
-
-    empty = {site: jnp.full(shape, jnp.nan) for site, shape in shapes.items()}
-    return model(model.embed(jnp.asarray(ids)), sites.Observer(sites.SITES, keep), empty)[1]
-
-
-def hooked(model: torch.nn.Module, ids: np.ndarray) -> dict[str, np.ndarray]:
-    seen: dict[str, list[np.ndarray]] = {site: [] for site in sites.SITES}
-    heads = model.config.num_attention_heads
-
-    def take(site: str, which: str, shape: tuple[int, ...] | None = None) -> Callable[..., None]:
-        def hook(_module: torch.nn.Module, args: tuple, output: object) -> None:
-            value = args[0] if which == "input" else output
-            value = value[0] if isinstance(value, tuple) else value
-            seen[site].append(value.reshape(shape or value.shape).numpy())
-
-        return hook
-
-    for layer in model.model.layers:
-        layer.register_forward_hook(take(sites.RESID_PRE, "input"))
-        layer.self_attn.o_proj.register_forward_hook(take(sites.Z, "input", (*ids.shape, heads, -1)))
-        layer.self_attn.register_forward_hook(take(sites.ATTN_OUT, "output"))
-        layer.post_attention_layernorm.register_forward_hook(take(sites.RESID_MID, "input"))
-        layer.mlp.down_proj.register_forward_hook(take(sites.MLP_POST, "input"))
-        layer.mlp.register_forward_hook(take(sites.MLP_OUT, "output"))
-        layer.register_forward_hook(take(sites.RESID_POST, "output"))
-    with torch.no_grad():
-        attentions = model(torch.from_numpy(ids), output_attentions=True).attentions
-    seen[sites.PATTERN] = [pattern.transpose(1, 2).numpy() for pattern in attentions]
-    return {site: np.stack(values) for site, values in seen.items()}
 
 
 def _saved(save_llama: Save, folder: Path, **changes: object) -> str:

@@ -13,8 +13,10 @@ import torch_oracle
 
 import epo_jax
 from epo_jax.epo import Candidates
-from epo_jax.scoring import scorer
+from epo_jax.scoring import forward
+from epo_jax.scoring.api import scorer_for, stack_features
 from epo_jax.scoring.scorer import LanguageModelScorer
+from epo_jax.scoring.template import FrozenTokens
 
 COUNT, LENGTH = 7, 6
 FROZEN = {
@@ -27,8 +29,8 @@ FROZEN = {
 
 
 def scorer_of(lm: epo_jax.LanguageModel, feature: str, frozen: str) -> LanguageModelScorer:
-    prefix, suffix = (jnp.asarray(part, jnp.int32) for part in FROZEN[frozen])
-    return LanguageModelScorer(lm.params, epo_jax.parse_feature(feature, lm), prefix, suffix, lm.graphdef)
+    tokens = FrozenTokens(*(np.asarray(part, np.int32) for part in FROZEN[frozen]))
+    return scorer_for(lm, stack_features([epo_jax.parse_feature(feature, lm)]), tokens, "last", LENGTH)
 
 
 def oracle_feature(lm: epo_jax.LanguageModel, feature: str) -> str:
@@ -47,8 +49,9 @@ def evaluate(
     """Scores by a compilation of its own: what a block holds is no part of a compilation's key."""
     count, width = ids.shape
     lengths = jnp.full(count, width, jnp.int32) if length is None else jnp.asarray(length, jnp.int32)
-    candidates = Candidates(jnp.asarray(ids), jnp.zeros(count, jnp.int32))
-    run = jax.jit(lambda s, c, n: s.evaluate(None, c, jnp.zeros_like(n), n))
+    nobody = jnp.zeros(count, jnp.int32)
+    candidates = Candidates(jnp.asarray(ids), nobody, nobody)
+    run = jax.jit(lambda s, c, n: s.evaluate(None, c, nobody, n))
     found = run(a_scorer, candidates, lengths)
     assert found.feature.dtype == found.cross_entropy.dtype == jnp.float32
     return np.asarray(found.feature), np.asarray(found.cross_entropy)
@@ -96,11 +99,11 @@ def test_blocks_of_any_size_give_the_same_scores(
     lengths = np.asarray([6, 1, 4, 3, 2, 6, 3])
     whole = evaluate(a_scorer, ids, lengths)
     seen = []
-    score = LanguageModelScorer._score
+    score = LanguageModelScorer._whole
     monkeypatch.setattr(
-        LanguageModelScorer, "_score", lambda self, part, length: seen.append(len(part)) or score(self, part, length)
+        LanguageModelScorer, "_whole", lambda self, part, *rest: seen.append(len(part)) or score(self, part, *rest)
     )
-    monkeypatch.setattr(scorer, "BLOCK_BYTES", rows * LENGTH * tiny.config.vocab_size * 4)
+    monkeypatch.setattr(forward, "LOGIT_BYTES", rows * LENGTH * tiny.config.vocab_size * 4)
     found = evaluate(a_scorer, ids, lengths)
     assert seen
     assert max(seen) <= rows

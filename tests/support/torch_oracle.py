@@ -9,6 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+# What Llama and GPT-NeoX call the same part of a layer.
+ATTENTION = ("self_attn", "attention")
+OUTPUT = ("o_proj", "dense")
+DOWN = ("down_proj", "dense_4h_to_h")
+
+
+def part(module: torch.nn.Module, names: tuple[str, ...]) -> torch.nn.Module:
+    """The submodule that has one of these names."""
+    return next(child for name, child in module.named_children() if name in names)
+
 
 def one_hot(model: torch.nn.Module, ids: ArrayLike) -> torch.Tensor:
     """[B, S] -> [B, S, V] in the model's dtype."""
@@ -35,8 +45,8 @@ def scores(
     The feature is "L1.N5" or "token 7", the logit of token 7 above the largest other one.
     """
     layer, _, neuron = feature.removeprefix("L").partition(".N")
-    observed = model.model.layers[int(layer) if neuron else 0].mlp.down_proj
-    with inputs_of(observed) as seen:
+    observed = model.base_model.layers[int(layer) if neuron else 0].mlp
+    with inputs_of(part(observed, DOWN)) as seen:
         logits = model(inputs_embeds=tokens @ model.get_input_embeddings().weight).logits
     if neuron:
         value = seen[0][:, -1, int(neuron)]

@@ -5,9 +5,36 @@ A new family is one module with a `FAMILY` and one line in `FAMILIES`.
 
 from __future__ import annotations
 
-from epo_jax.models.families import llama
+from epo_jax.errors import EpoError
+from epo_jax.models.families import gpt_neox, llama
 from epo_jax.models.families.base import Family
 
-FAMILIES: tuple[Family, ...] = (llama.FAMILY,)
+FAMILIES: tuple[Family, ...] = (llama.FAMILY, gpt_neox.FAMILY)
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "Family", "family_of_gguf", "family_of_hf"]
+
+
+def family_of_hf(architecture: str, source: str) -> Family:
+    """The family whose model's class a config.json names.
+
+    Raises:
+        EpoError: there is none, with those that there are.
+    """
+    return _family({family.hf_architecture: family for family in FAMILIES}, architecture, source)
+
+
+def family_of_gguf(architecture: str, source: str) -> Family:
+    """The family whose architecture a GGUF file names.
+
+    Raises:
+        EpoError: there is none, with those that there are.
+    """
+    return _family({family.gguf_architecture: family for family in FAMILIES}, architecture, source)
+
+
+def _family(families: dict[str, Family], architecture: str, source: str) -> Family:
+    # Compared and not looked up, since what a damaged file names may be anything.
+    for name, family in families.items():
+        if name == architecture:
+            return family
+    raise EpoError(f"{source}: architecture {architecture!r} is not supported; supported are: {', '.join(families)}")

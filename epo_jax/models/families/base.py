@@ -9,7 +9,7 @@ from typing import Any
 
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint, Weight
-from epo_jax.models.config import DecoderConfig
+from epo_jax.models.config import ACTIVATIONS, DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Family:
         from_gguf: (metadata, checkpoint, dtype) -> configuration.
         hf_weights: where parameters come from in safetensors files.
         gguf_weights: the same in GGUF files.
-        hf_ignored: regular expressions of tensors in safetensors files that carry nothing to load.
+        hf_ignored: regular expressions of tensors in safetensors files, of any type, that carry nothing to load.
         hf_copies: (configuration) -> tensors that may be saved twice, each with the one that it must equal.
     """
 
@@ -39,23 +39,38 @@ class Family:
 
 # Attributes of config.json that do not change what the forward pass computes.
 NEUTRAL = frozenset(
-    "_name_or_path add_cross_attention architectures attention_dropout auto_map begin_suppress_tokens bos_token_id "
-    "chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id dtype embd_pdrop eos_token_id "
-    "finetuning_task forced_bos_token_id forced_eos_token_id id2label initializer_range is_encoder_decoder "
-    "is_llama_config label2id model_type output_attentions output_hidden_states pad_token_id pretraining_tp "
-    "problem_type resid_pdrop return_dict sep_token_id task_specific_params tokenizer_class torch_dtype "
+    "_name_or_path add_cross_attention architectures attention_dropout auto_map begin_suppress_tokens "
+    "bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size "
+    "decoder_start_token_id dtype embd_pdrop eos_token_id finetuning_task forced_bos_token_id "
+    "forced_eos_token_id hidden_dropout id2label initializer_range is_encoder_decoder is_llama_config "
+    "label2id model_type output_attentions output_hidden_states pad_token_id pretraining_tp problem_type "
+    "resid_pdrop return_dict sep_token_id task_specific_params tokenizer_class torch_dtype "
     "transformers.js_config transformers_version unsloth_fixed unsloth_version use_cache".split()
 )
 
 
-def refuse_unhandled(
-    config: Mapping[str, Any], defaults: Mapping[str, Any], handled: Collection[str], source: str
+def check_hf(
+    config: Mapping[str, Any], defaults: Mapping[str, Any], handled: Collection[str], architecture: str, source: str
 ) -> None:
-    """Check that every attribute of a config.json is handled, neutral or at the default that the decoder implements.
+    """Check that a config.json is one of this family, and that the decoder implements all that it says.
+
+    Args:
+        config: its attributes.
+        defaults: those of transformers' configuration of this family.
+        handled: attributes that the family translates; any other must be neutral or at its default.
+        architecture: the class that config.json names.
+        source: the file or folder, for messages.
 
     Raises:
-        EpoError: listing every attribute that is none of these.
+        EpoError: another family's model_type, an unknown activation, or attributes that are not handled, all listed.
     """
+    if config["model_type"] != defaults["model_type"]:
+        raise EpoError(
+            f"{source}: model_type {config['model_type']!r} does not go with architecture {architecture!r}, "
+            f"whose model_type is {defaults['model_type']!r}"
+        )
+    if config["hidden_act"] not in ACTIVATIONS:
+        raise EpoError(f"{source}: hidden_act={config['hidden_act']!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
     unhandled = [
         f"{name}={value!r}"
         for name, value in sorted(config.items())
@@ -63,6 +78,53 @@ def refuse_unhandled(
     ]
     if unhandled:
         raise EpoError(f"{source}: config.json has settings that are not supported: {', '.join(unhandled)}")
+
+
+def rope_settings(config: Mapping[str, Any], known: Collection[str], source: str) -> dict[str, Any]:
+    """What a config.json says of rotary positions, as far as it may.
+
+    Args:
+        config: its attributes.
+        known: settings under rope_parameters that the family translates.
+        source: the file or folder, for messages.
+
+    Raises:
+        EpoError: a scaling of positions, or another setting, that the decoder does not implement.
+    """
+    rope = dict(config["rope_parameters"] or {})
+    kind = rope.pop("rope_type", "default")
+    if kind != "default" or not rope.keys() <= set(known):
+        raise EpoError(
+            f"{source}: rope_parameters={config['rope_parameters']} is not supported; the family is read with "
+            f"rope_type 'default' and {', '.join(known)}"
+        )
+    return rope
+
+
+def gguf_settings(
+    metadata: Mapping[str, Any], handled: Mapping[str, str], others: Collection[str], source: str
+) -> dict[str, Any]:
+    """Settings of a decoder that a GGUF file's metadata names, checked one by one.
+
+    Args:
+        metadata: every key with its value.
+        handled: keys that must be there, each with the setting's name in `DecoderConfig`; all of one family's prefix.
+        others: keys that may be there.
+        source: the file, for messages.
+
+    Raises:
+        EpoError: keys that are missing, or unknown ones with the family's prefix, all listed; an impossible value.
+    """
+    prefix = next(iter(handled)).partition(".")[0] + "."
+    keys = {key for key in metadata if key.startswith(prefix)}
+    unknown = sorted(keys - set(handled) - set(others))
+    missing = sorted(set(handled) - keys)
+    problems = [f"has {key}, which is not supported" for key in unknown] + [f"lacks {key}" for key in missing]
+    if problems:
+        raise EpoError(f"{source}: the metadata {', '.join(problems)}")
+    settings = {name: metadata[key] for key, name in handled.items()}
+    check_settings(settings, source)
+    return settings
 
 
 LARGEST = 2**31 - 1
@@ -101,8 +163,12 @@ def decoder_config(source: str, **settings: Any) -> DecoderConfig:
     problems = []
     if config.heads % config.kv_heads:
         problems.append(f"{config.kv_heads} key and value heads do not divide {config.heads} heads")
-    if config.head_dim % 2:
+    if config.rotary_dim == config.head_dim and config.head_dim % 2:
         problems.append(f"a head width of {config.head_dim} is odd, and rotary positions pair its components")
+    elif config.rotary_dim % 2 or config.rotary_dim > config.head_dim:
+        problems.append(
+            f"rotary positions turn {config.rotary_dim} components, not an even number of a head's {config.head_dim}"
+        )
     if config.rope_theta == 0:
         problems.append("rope_theta=0 is no base of rotary positions")
     if problems:

@@ -9,8 +9,8 @@ import numpy as np
 
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint, Weight, transposed
-from epo_jax.models.config import ACTIVATIONS, DecoderConfig
-from epo_jax.models.families.base import Family, check_settings, decoder_config, refuse_unhandled
+from epo_jax.models.config import DecoderConfig
+from epo_jax.models.families.base import Family, check_hf, decoder_config, gguf_settings, rope_settings
 
 HANDLED = (
     "attention_bias head_dim hidden_act hidden_size intermediate_size max_position_embeddings mlp_bias "
@@ -28,24 +28,11 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     # Imported here, since with it comes PyTorch where that is installed.
     from transformers import LlamaConfig
 
-    if config["model_type"] != LlamaConfig.model_type:
-        raise EpoError(
-            f"{source}: model_type {config['model_type']!r} does not go with architecture {FAMILY.hf_architecture!r}, "
-            f"whose model_type is {LlamaConfig.model_type!r}"
-        )
-    rope = dict(config["rope_parameters"] or {})
-    kind = rope.pop("rope_type", "default")
-    theta = rope.pop("rope_theta", None)
     # A config.json may say what the default is.
-    interleaved = config.get("rope_interleaved", False)
-    if kind != "default" or rope or interleaved:
-        raise EpoError(
-            f"{source}: rope_parameters={config['rope_parameters']}, rope_interleaved={interleaved} is not supported; "
-            "the Llama family is read with rope_type 'default'"
-        )
-    if config["hidden_act"] not in ACTIVATIONS:
-        raise EpoError(f"{source}: hidden_act={config['hidden_act']!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
-    refuse_unhandled(config, LlamaConfig().to_dict(), [*HANDLED, "rope_interleaved"], source)
+    if config.get("rope_interleaved", False):
+        raise EpoError(f"{source}: rope_interleaved={config['rope_interleaved']} is not supported")
+    check_hf(config, LlamaConfig().to_dict(), [*HANDLED, "rope_interleaved"], FAMILY.hf_architecture, source)
+    rope = rope_settings(config, ["rope_theta"], source)
     return decoder_config(
         source,
         vocab_size=config["vocab_size"],
@@ -57,7 +44,8 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
         mlp_width=config["intermediate_size"],
         max_positions=config["max_position_embeddings"],
         norm_eps=config["rms_norm_eps"],
-        rope_theta=theta,
+        rope_theta=rope.get("rope_theta"),
+        rotary_dim=config["head_dim"],
         activation=config["hidden_act"],
         tied=config["tie_word_embeddings"],
         attention_bias=config["attention_bias"],
@@ -66,7 +54,6 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     )
 
 
-GGUF_NEUTRAL = frozenset({"llama.vocab_size"})
 GGUF_HANDLED = {
     "llama.block_count": "layers",
     "llama.context_length": "max_positions",
@@ -75,10 +62,10 @@ GGUF_HANDLED = {
     "llama.attention.head_count": "heads",
     "llama.attention.layer_norm_rms_epsilon": "norm_eps",
 }
-GGUF_OPTIONAL = frozenset(
+GGUF_OPTIONAL = (
     "llama.attention.head_count_kv llama.attention.key_length llama.attention.value_length llama.rope.dimension_count "
-    "llama.rope.freq_base".split()
-)
+    "llama.rope.freq_base llama.vocab_size"
+).split()
 
 
 def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -> DecoderConfig:
@@ -87,14 +74,7 @@ def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -
     Raises:
         EpoError: a key that is missing, or one that the decoder does not implement.
     """
-    keys = {key for key in metadata if key.startswith("llama.")}
-    unknown = sorted(keys - set(GGUF_HANDLED) - GGUF_OPTIONAL - GGUF_NEUTRAL)
-    missing = sorted(set(GGUF_HANDLED) - keys)
-    problems = [f"has {key}, which is not supported" for key in unknown] + [f"lacks {key}" for key in missing]
-    if problems:
-        raise EpoError(f"{checkpoint.source}: the metadata {', '.join(problems)}")
-    settings = {name: metadata[key] for key, name in GGUF_HANDLED.items()}
-    check_settings(settings, checkpoint.source)
+    settings = gguf_settings(metadata, GGUF_HANDLED, GGUF_OPTIONAL, checkpoint.source)
     heads = settings["heads"]
     head_dim = metadata.get("llama.attention.key_length", settings["width"] // heads)
     turned = metadata.get("llama.rope.dimension_count", head_dim)
@@ -111,6 +91,7 @@ def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -
         kv_heads=metadata.get("llama.attention.head_count_kv", heads),
         head_dim=head_dim,
         rope_theta=metadata.get("llama.rope.freq_base", 10000.0),
+        rotary_dim=head_dim,
         tied="output.weight" not in checkpoint.shapes,
         attention_bias="blk.0.attn_q.bias" in checkpoint.shapes,
         mlp_bias="blk.0.ffn_gate.bias" in checkpoint.shapes,

@@ -1,0 +1,162 @@
+"""Models with random weights: `random:NAME` for a shipped configuration, `random:CONFIG.json` for any other.
+
+For benchmarks and plans, which ask for a model's shape and not for what it knows.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float32
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from epo_jax.axes import PRNGKey
+from epo_jax.errors import EpoError
+from epo_jax.models.config import DTYPES, DecoderConfig
+from epo_jax.models.decoder import abstract_decoder
+from epo_jax.models.families import family_of_hf
+from epo_jax.models.hf_folder import read_architecture, read_config
+from epo_jax.models.language_model import LanguageModel
+
+RANDOM = "random:"
+SEED = 0
+_CONFIGS = importlib.resources.files("epo_jax.models") / "configs"
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configurations that the package holds."""
+    return sorted(entry.name.removesuffix(".json") for entry in _CONFIGS.iterdir() if entry.name.endswith(".json"))
+
+
+def load_random(name: str, dtype: str) -> LanguageModel:
+    """A model with random weights, always the same ones.
+
+    Args:
+        name: "random:" and a shipped configuration's name, or the path of a config.json in Hugging Face format.
+        dtype: a key of `DTYPES`.
+
+    Returns:
+        The model, its weights normal with the configuration's initializer_range, its norms at one and its biases at
+        zero, made on the default device. Token i of its tokenizer has the text "t{i}".
+
+    Raises:
+        EpoError: an unknown name, a configuration that cannot be used, or one that the device has no room for.
+    """
+    config, deviation = random_config(name, dtype)
+    params = random_parameters(config, deviation, name)
+    return LanguageModel(abstract_decoder(config)[0], params, numbered_tokenizer(config.vocab_size), config, name)
+
+
+def random_config(name: str, dtype: str) -> tuple[DecoderConfig, float]:
+    """The configuration that a name stands for, and the standard deviation of its random weights.
+
+    Raises:
+        EpoError: an unknown name, or a configuration that cannot be used.
+    """
+    what = name.removeprefix(RANDOM)
+    if what in shipped_configs():
+        with importlib.resources.as_file(_CONFIGS / f"{what}.json") as path:
+            return _read(path, name, dtype)
+    path = Path(what)
+    try:
+        path = path.expanduser()
+        found = path.is_file()
+    except (OSError, RuntimeError):
+        # A text that cannot be a path, such as one that is too long or names an unknown user's home.
+        found = False
+    if not found:
+        raise EpoError(
+            f"--model={name}: neither a shipped configuration nor the path of a config.json; shipped are "
+            f"{', '.join(shipped_configs())}"
+        )
+    return _read(path, str(path), dtype)
+
+
+def random_parameters(config: DecoderConfig, deviation: float, source: str) -> nnx.State:
+    """Random parameters of a decoder, made on the device without a copy in another dtype.
+
+    Args:
+        config: the decoder's settings.
+        deviation: standard deviation of matrices and embeddings.
+        source: the model's name, for messages.
+
+    Raises:
+        EpoError: the device has no room for them.
+    """
+    _, abstract = abstract_decoder(config)
+    flat = nnx.to_flat_state(abstract)
+    _check_room(config, sum(math.prod(variable.get_value().shape) for _, variable in flat), source)
+    key = jax.random.key(SEED, impl="threefry2x32")
+    filled = []
+    for path, variable in flat:
+        name = ".".join(map(str, path))
+        shape, dtype = variable.get_value().shape, jnp.dtype(DTYPES[config.dtype])
+        if name.endswith((".scale", ".bias")):
+            array = jnp.full(shape, float(name.endswith(".scale")), dtype)
+        else:
+            # By name, so that a parameter keeps its numbers whatever else a model has.
+            array = _normal(jax.random.fold_in(key, zlib.crc32(name.encode())), jnp.float32(deviation), shape, dtype)
+        filled.append((path, variable.replace(array)))
+    return nnx.from_flat_state(filled)
+
+
+def numbered_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of words: token i is "t{i}", and words are separated by white space; there are no special tokens.
+
+    Like a byte-level vocabulary that lacks a byte, it leaves out what it has no token for.
+    """
+    # Words that are tokens are taken whole; a model of words would need a token for all others, and the text "dog"
+    # would then be one token like any other.
+    words = models.BPE({f"t{index}": index for index in range(vocab_size)}, [], ignore_merges=True)
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    whole: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False
+    )
+    return whole
+
+
+def _read(path: Path, source: str, dtype: str) -> tuple[DecoderConfig, float]:
+    family = family_of_hf(read_architecture(path), source)
+    attributes = read_config(path)
+    deviation: Any = attributes.get("initializer_range")
+    if isinstance(deviation, bool) or not isinstance(deviation, (int, float)) or not 0 < deviation < math.inf:
+        raise EpoError(f"{source}: initializer_range is {deviation!r}, where a finite number above 0 is read")
+    return family.from_hf(attributes, source, dtype), float(deviation)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _normal(key: PRNGKey, deviation: Float32[Array, ""], shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    # Drawn in float32 and rounded, a layer at a time: draws in bfloat16 take few values and have a mean that is not
+    # zero, and all of a stack at once would need several times its memory.
+    def one(key: PRNGKey, shape: tuple[int, ...]) -> Array:
+        return (deviation * jax.random.normal(key, shape, jnp.float32)).astype(dtype)
+
+    if len(shape) < 3:
+        return one(key, shape)
+    return jax.lax.map(lambda key: one(key, shape[1:]), jax.random.split(key, shape[0]))
+
+
+def _check_room(config: DecoderConfig, parameters: int, source: str) -> None:
+    needed = parameters * jnp.dtype(DTYPES[config.dtype]).itemsize
+    device = jax.devices()[0]
+    statistics = device.memory_stats() or {}
+    room = statistics.get("bytes_limit")
+    if room is None and device.platform == "cpu":
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if room is not None and needed > room:
+        raise EpoError(
+            f"--model={source}: its {parameters:,} parameters take {needed / 2**30:,.1f} GiB in {config.dtype}, and "
+            f"the device has {room / 2**30:,.1f} GiB"
+        )
