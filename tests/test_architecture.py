@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "epo_jax"
 # From left to right; a part may import those before it and itself.
-LINE = ("advice", "errors", "axes", "config", "epo", "models", "features", "scoring", "report", "dream")
+LINE = (
+    *("advice", "errors", "compilation_cache", "axes", "config", "parallel"),
+    *("epo", "models", "features", "scoring", "report", "dream"),
+)
 # The search knows no language model, and a report knows plain data.
 APART = {"epo": {"errors", "axes", "config"}, "report": {"errors"}}
 

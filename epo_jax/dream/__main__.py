@@ -1,16 +1,17 @@
-"""Dream a feature of a language model.
+"""Dream features of a language model.
 
 python -m epo_jax.dream --model=smollm2-135m --feature=L7.N690
 
-prints the frontier of prompts between the feature and fluency, and the folder that holds the report.
+prints the frontier of prompts between the feature and fluency, and the folder that holds the report. With several
+features or seeds (--feature=L7.N0:64 --seed=0:3) all are dreamed together, and it prints a line for each.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import os
-import re
 import sys
 from typing import Any
 
@@ -18,15 +19,21 @@ import jax
 from absl import app, flags, logging
 from rich.console import Console
 
+from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.config import PRESETS, EPOConfig
+from epo_jax.dream.batch import folder_names, safe_name
 from epo_jax.dream.live import Live
-from epo_jax.dream.loop import dream
-from epo_jax.dream.result import check_folder
+from epo_jax.dream.loop import NonFiniteError, dream
+from epo_jax.dream.ranges import expand, expand_seeds
+from epo_jax.dream.result import Result, check_folder
+from epo_jax.dream.table import dreams_table
 from epo_jax.errors import EpoError
 from epo_jax.features import parse_feature
 from epo_jax.models import load_model
 from epo_jax.models.config import DTYPES
+from epo_jax.parallel import make_mesh, replicated
 from epo_jax.report import console_table
+from epo_jax.scoring.reading import LAST
 from epo_jax.scoring.template import BOS, Template
 
 DEFAULT_FEATURE = "L7.N690"
@@ -48,7 +55,12 @@ _SEARCH_HELP = {
 MODEL = flags.DEFINE_string(
     "model", "smollm2-135m", "embedded model's name, .gguf file, or folder in Hugging Face format"
 )
-FEATURE = flags.DEFINE_string("feature", DEFAULT_FEATURE, 'what to maximize: "L10.N5" or "logit: dog"')
+FEATURE = flags.DEFINE_multi_string(
+    "feature",
+    [DEFAULT_FEATURE],
+    'what to maximize: "L10.N5", "logit: dog", or all of a half-open range, "L10.N0:64" or "L0:12.N0:100"; may be '
+    "repeated, with features of one kind",
+)
 PRESET = flags.DEFINE_enum(
     "preset", None, list(PRESETS), "settings; by default quick on a CPU, paper on an accelerator"
 )
@@ -60,10 +72,29 @@ PREFIX = flags.DEFINE_string("prefix", "", "frozen text before the prompt")
 SUFFIX = flags.DEFINE_string("suffix", "", "frozen text after the prompt")
 BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands first; auto does as the tokenizer does")
 INIT_TEXT = flags.DEFINE_string("init_text", None, "what every slot starts from, --length tokens; by default random")
-SEED = flags.DEFINE_integer("seed", 0, "of all randomness")
+SEED = flags.DEFINE_multi_string(
+    "seed",
+    ["0"],
+    "of all randomness, or a half-open range as in 0:60; may be repeated; each feature is dreamed with each",
+)
+READ = flags.DEFINE_string(
+    "read", LAST, "where the feature is read: last, max (over the optimized tokens) or a position in the whole sequence"
+)
 DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
-OUTPUT = flags.DEFINE_string("output", None, "run folder; by default a new one under dreams/")
+MESH = flags.DEFINE_string("mesh", None, "devices that share the work, such as data:8; by default one")
+MICRO_BATCH = flags.DEFINE_integer(
+    "micro_batch", None, "rows of tokens that evaluation runs as one block; by default as many as there is memory for"
+)
+OUTPUT = flags.DEFINE_string(
+    "output", None, "run folder, of several dreams a folder of run folders; by default a new one under dreams/"
+)
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "whether the run folder may hold files already")
+PROFILE_DIR = flags.DEFINE_string("profile_dir", None, "folder for a trace of one iteration by jax.profiler")
+CACHE_DIR = flags.DEFINE_string(
+    "compilation_cache_dir",
+    None,
+    "where compiled programs are kept; by default the user's cache folder, and nowhere if it is empty",
+)
 
 
 def main(_: list[str]) -> None:
@@ -71,36 +102,69 @@ def main(_: list[str]) -> None:
     # JAX tells the absl logger of every kind of device that is not there.
     logging.set_verbosity(logging.WARNING)
     console = Console(highlight=False)
+    results: list[Result] = []
     try:
+        use_compilation_cache(CACHE_DIR.value)
         config = _config(console)
+        # What ranges name twice is dreamed once.
+        texts = list(dict.fromkeys(text for given in FEATURE.value for text in expand(given)))
+        seeds = list(dict.fromkeys(seed for given in SEED.value for seed in expand_seeds(given)))
         output = OUTPUT.value or _default_output(FEATURE.value)
         check_folder(output, OVERWRITE.value)
+        mesh = make_mesh(MESH.value) if MESH.value else None
         with console.status(f"loading {MODEL.value}"):
             lm = load_model(MODEL.value, DTYPE.value)
-            feature = parse_feature(FEATURE.value, lm)
-        template = Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value)
+            if mesh is not None:
+                lm = dataclasses.replace(lm, params=replicated(lm.params, mesh))
+            features = [parse_feature(text, lm) for text in texts]
+        dreams = list(itertools.product(features, seeds))
+        several = len(dreams) > 1
+        if several:
+            console.print(f"{len(dreams)} dreams in one program")
         with Live(console) as live:
-            result = dream(
+            found = dream(
                 lm,
-                feature,
+                [feature for feature, _ in dreams] if several else features[0],
                 config,
-                seed=SEED.value,
-                template=template,
+                seed=[seed for _, seed in dreams] if several else seeds[0],
+                template=Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value),
                 init_text=INIT_TEXT.value,
+                read=READ.value,
+                micro_batch=MICRO_BATCH.value,
+                mesh=mesh,
                 output=output,
                 overwrite=OVERWRITE.value,
                 callback=live.update,
+                profile_dir=PROFILE_DIR.value,
             )
+        results = found if isinstance(found, list) else [found]
+    except NonFiniteError as error:
+        if len(error.results) > 1:
+            _report(console, error.results, output)
+        sys.exit(_refuse(str(error)))
     except EpoError as error:
         sys.exit(_refuse(str(error)))
     except KeyboardInterrupt:
         print("epo_jax: interrupted before anything was scored", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    console.print(console_table(result.report_data()))
-    console.print(f"{len(result.history)} prompts scored in {result.run.seconds:.0f} s; report: {output}/report.html")
-    if result.run.stopped:
-        print(f"epo_jax: {result.run.stopped}; everything found so far is in {output}", file=sys.stderr)
+    _report(console, results, output)
+    if results[0].run.stopped:
+        print(f"epo_jax: {results[0].run.stopped}; everything found so far is in {output}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _report(console: Console, results: list[Result], output: str) -> None:
+    scored, seconds = sum(len(result.history) for result in results), results[0].run.seconds
+    if len(results) == 1:
+        console.print(console_table(results[0].report_data()))
+        report = f"report: {output}/report.html"
+    else:
+        names = folder_names([(result.run.feature, result.run.seed) for result in results])
+        console.print(dreams_table(results, names))
+        report = f"reports: {output}/*/report.html"
+    console.print(f"{scored} prompts scored in {seconds:.0f} s; {report}")
+    if PROFILE_DIR.value:
+        console.print(f"profile of one iteration: {PROFILE_DIR.value}")
 
 
 def _config(console: Console) -> EPOConfig:
@@ -117,9 +181,8 @@ def _config(console: Console) -> EPOConfig:
     return dataclasses.replace(PRESETS[preset], **given)
 
 
-def _default_output(feature: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", feature).strip("-.") or "feature"
-    return os.path.join("dreams", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}")
+def _default_output(features: list[str]) -> str:
+    return os.path.join("dreams", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{safe_name(' '.join(features))}")
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

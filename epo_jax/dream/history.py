@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 from epo_jax.epo import Info, State
 
@@ -32,22 +32,52 @@ class History:
         return len(self.ids)
 
 
-def of_state(state: State) -> History:
-    """The initial prompts as history."""
-    feature, cross_entropy = np.asarray(state.feature), np.asarray(state.cross_entropy)
-    return History(np.asarray(state.ids), feature, cross_entropy, np.zeros(len(feature), np.int32))
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """What R dreams scored in n iterations, on the host.
+
+    Attributes:
+        ids: int32[n, R, C, T]; C is P for the initial prompts.
+        feature: float32[n, R, C].
+        cross_entropy: float32[n, R, C], in nats/token.
+        iteration: int32[n]; 0 for the initial prompts.
+    """
+
+    ids: Int32[np.ndarray, "n R C T"]
+    feature: Float32[np.ndarray, "n R C"]
+    cross_entropy: Float32[np.ndarray, "n R C"]
+    iteration: Int32[np.ndarray, " n"]
+
+    @property
+    def finite(self) -> Bool[np.ndarray, "n R C"]:
+        """Which scores are numbers."""
+        return np.isfinite(self.feature) & np.isfinite(self.cross_entropy)
+
+    def of(self, dream: int, last: int) -> History:
+        """What one dream scored up to an iteration."""
+        upto = int(np.searchsorted(self.iteration, last, side="right"))
+        ids = self.ids[:upto, dream]
+        return History(
+            ids.reshape(-1, ids.shape[-1]),
+            self.feature[:upto, dream].reshape(-1),
+            self.cross_entropy[:upto, dream].reshape(-1),
+            np.repeat(self.iteration[:upto], ids.shape[1]),
+        )
 
 
-def of_infos(infos: Info, steps: int) -> History:
+def of_state(state: State) -> Chunk:
+    """The initial prompts of R dreams."""
+    ids, feature, cross_entropy = jax.device_get((state.ids, state.feature, state.cross_entropy))
+    # Copies: on a CPU what is fetched is the state's own memory, which the first steps take over.
+    return Chunk(ids[None].copy(), feature[None].copy(), cross_entropy[None].copy(), np.zeros(1, np.int32))
+
+
+def of_infos(infos: Info, steps: int) -> Chunk:
     """What several iterations scored, given infos with a leading axis of which `steps` rows are filled."""
     fetched = jax.device_get((infos.ids, infos.feature, infos.cross_entropy, infos.iteration))
-    ids, feature, cross_entropy, iteration = (array[:steps] for array in fetched)
-    return History(
-        ids.reshape(-1, ids.shape[-1]),
-        feature.reshape(-1),
-        cross_entropy.reshape(-1),
-        np.repeat(iteration, ids.shape[1]),
-    )
+    # Copies, which do not keep the rows that are not filled.
+    ids, feature, cross_entropy, iteration = (array[:steps].copy() for array in fetched)
+    return Chunk(ids, feature, cross_entropy, iteration[:, 0])
 
 
 def joined(parts: Sequence[History]) -> History:

@@ -1,133 +1,199 @@
-"""The loop around the search: chunks of steps on the device, history on the host."""
+"""The dream: chunks of steps on the device, history on the host."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import contextlib
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from epo_jax.axes import Prompts
 from epo_jax.config import EPOConfig
 from epo_jax.dream import history as histories
+from epo_jax.dream.batch import check_folders, folder_names, is_several, pairs
+from epo_jax.dream.chunks import CAPACITY, advanced
 from epo_jax.dream.frontier import decode, frontier_of
 from epo_jax.dream.history import History
-from epo_jax.dream.progress import Best, Callback, Progress
+from epo_jax.dream.memory import fitted, rows_alone, rows_of, with_rows
+from epo_jax.dream.progress import Callback, Progress
+from epo_jax.dream.record import Record
 from epo_jax.dream.result import Result, Run, check_folder, prepare_folder
 from epo_jax.dream.versions import versions
+from epo_jax.epo import Algorithm, State
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature, parse_feature
 from epo_jax.models import LanguageModel
 from epo_jax.models.tokenizers import token_texts
+from epo_jax.parallel import check_mesh, mesh_text, replicated
 from epo_jax.scoring import Template, build
-
-# Rows of infos that one call to the device can bring back; how many of them are used follows the speed.
-CAPACITY = 16
-SECONDS_PER_VISIT = 1.0
+from epo_jax.scoring.reading import LAST
 
 
 class NonFiniteError(EpoError):
-    """A score that is not a finite number; `.result` holds all that was scored until then."""
+    """A score that is not a finite number.
 
-    def __init__(self, message: str, result: Result):
+    Attributes:
+        result: all that was scored until then; of several dreams, of the first that met one.
+        results: those of all dreams.
+    """
+
+    def __init__(self, message: str, result: Result, results: Sequence[Result]):
         super().__init__(message)
         self.result = result
+        self.results = list(results)
 
 
-def dream(
+class _Options(TypedDict, total=False):
+    template: Template | None
+    init_text: str | None
+    read: str | int
+    micro_batch: int | None
+    mesh: Mesh | None
+    output: str | Path | None
+    overwrite: bool
+    callback: Callback | None
+    profile_dir: str | Path | None
+
+
+# A str is a sequence of str to type checkers, but here it is one feature: of the overloads the first one counts.
+@overload
+def dream(  # type: ignore[overload-overlap]
     lm: LanguageModel,
     feature: Feature | str,
     config: EPOConfig | None = None,
     *,
     seed: int = 0,
+    **options: Unpack[_Options],
+) -> Result: ...
+
+
+@overload
+def dream(
+    lm: LanguageModel,
+    feature: Sequence[Feature | str],
+    config: EPOConfig | None = None,
+    *,
+    seed: int | Sequence[int] = 0,
+    **options: Unpack[_Options],
+) -> list[Result]: ...
+
+
+@overload
+def dream(
+    lm: LanguageModel,
+    feature: Feature | str,
+    config: EPOConfig | None = None,
+    *,
+    seed: Sequence[int],
+    **options: Unpack[_Options],
+) -> list[Result]: ...
+
+
+def dream(
+    lm: LanguageModel,
+    feature: Feature | str | Sequence[Feature | str],
+    config: EPOConfig | None = None,
+    *,
+    seed: int | Sequence[int] = 0,
     template: Template | None = None,
     init_text: str | None = None,
+    read: str | int = LAST,
+    micro_batch: int | None = None,
+    mesh: Mesh | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
     callback: Callback | None = None,
-) -> Result:
+    profile_dir: str | Path | None = None,
+) -> Result | list[Result]:
     """Search the Pareto frontier of prompts between a feature and fluency.
 
-    Ctrl-C ends the run and keeps what it has.
+    A list of features, of seeds, or of both (one by one) makes a dream of each; all are advanced in one program, and
+    each gives the result that it gives alone. Ctrl-C ends the run and keeps what it has.
 
     Args:
         lm: the model.
-        feature: what to maximize, or its string.
+        feature: what to maximize, or its string; or a list of such, of one kind.
         config: settings of the search; by default the paper's.
-        seed: 0 to 2**32 - 1; the same seed gives the same history.
+        seed: 0 to 2**32 - 1; the same seed gives the same history. Or a list or range of such.
         template: frozen text around the prompt; by default nothing but the BOS that the tokenizer adds.
         init_text: what every slot starts from, exactly `length` tokens; by default random tokens.
-        output: run folder to write at the end; by default none.
+        read: where the feature is read: "last", "max" (over the optimized tokens) or a position in the whole sequence.
+        micro_batch: rows of tokens that evaluation runs as one block; by default as many as there is memory for.
+        mesh: devices that share the work along its axis "data"; by default the model's device alone.
+        output: run folder to write at the end, of several dreams a folder of run folders; by default none.
         overwrite: whether the run folder may hold files already.
         callback: called after each visit to the host; returning True stops the run and keeps it.
+        profile_dir: folder for jax.profiler's trace of one iteration; by default none.
 
     Returns:
-        Frontier, history and settings.
+        Frontier, history and settings; a list of such if a list was given.
 
     Raises:
         EpoError: input that cannot be used.
-        NonFiniteError: a feature or cross-entropy that turned NaN or infinite; what was scored is kept and written.
+        NonFiniteError: a feature or cross-entropy that turned NaN or infinite. What was scored is kept and written, and
+            of several dreams the others went on.
     """
     config, template = config or EPOConfig(), template or Template()
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise EpoError(f"--seed={seed}: must be a whole number from 0 to {2**32 - 1}")
-    if output is not None:
-        check_folder(output, overwrite)
-    feature = parse_feature(feature, lm) if isinstance(feature, str) else feature
-    algorithm = build(lm, feature, config, template)
+    dreams, several = pairs(feature, seed), is_several(feature, seed)
+    if micro_batch is not None and (isinstance(micro_batch, bool) or micro_batch < 1):
+        raise EpoError(f"--micro_batch={micro_batch}: must be a whole number of at least 1")
+    if mesh is not None:
+        check_mesh(mesh)
+    names = [one if isinstance(one, str) else one.name for one, _ in dreams]
+    seeds = [number for _, number in dreams]
+    folders: list[Path] = []
+    if output is not None and several:
+        folders = check_folders(output, folder_names(list(zip(names, seeds, strict=True))), overwrite)
+    elif output is not None:
+        folders = [check_folder(output, overwrite)]
+    features = [parse_feature(one, lm) if isinstance(one, str) else one for one, _ in dreams]
+    # Always a list, so that one dream and several are one program's work.
+    algorithm = build(lm, features, config, template, read=read, micro_batch=micro_batch, mesh=mesh)
     ids = None if init_text is None else initial_ids(lm, init_text, config)
-    run = Run(
-        model=lm.source,
-        feature=feature.name,
-        search=config,
-        seed=int(seed),
-        dtype=lm.config.dtype,
-        prefix=template.prefix,
-        suffix=template.suffix,
-        bos=template.bos,
-        init_text=init_text,
-        versions=versions(),
-    )
-    if output is not None:
-        prepare_folder(output, overwrite)
-    parts: list[History] = []
-    stopped, started = "", time.monotonic()
-    try:
-        # The implementation is named, so that a session's own default cannot change what a seed means.
-        state = algorithm.init(jax.random.key(seed, impl="threefry2x32"), ids)
-        parts.append(histories.of_state(state))
-        best, done, pace = Best().after(parts[0]), 0, Pace()
-        while done < config.iterations and _all_finite(parts[-1]):
-            steps = min(pace.steps, config.iterations - done)
-            begun = time.monotonic()
-            state, infos = algorithm.advance(state, steps, CAPACITY)
-            parts.append(histories.of_infos(infos, steps))
-            done += steps
-            best, pace = best.after(parts[-1]), pace.after(steps, time.monotonic() - begun)
-            rate = pace.steps_per_second * config.population * config.children
-            scored = sum(map(len, parts))
-            left = (config.iterations - done) / pace.steps_per_second
-            told = Progress(done, config.iterations, scored, best.feature, best.fluent, rate, left)
-            if callback is not None and callback(told) and done < config.iterations:
-                stopped = f"stopped by the callback after iteration {done}"
-                break
-    except KeyboardInterrupt:
-        if not parts:
-            raise
-        stopped = f"interrupted after iteration {int(parts[-1].iteration[-1])}"
-    history = histories.joined(parts)
-    failure = _first_failure(lm, feature, history)
-    run = dataclasses.replace(run, seconds=round(time.monotonic() - started, 3), stopped=failure or stopped)
-    result = Result(frontier_of(history, lm.tokenizer), history, run)
-    if output is not None:
-        result.save(output, overwrite=True)
-    if failure:
-        raise NonFiniteError(failure, result)
-    return result
+    started = time.monotonic()
+    state = _start(algorithm, seeds, ids)
+    # What was asked for is not held against the memory there is: who asks may know better.
+    algorithm = with_rows(algorithm, rows_of(algorithm)) if micro_batch else fitted(algorithm, state, CAPACITY)
+    for folder in folders:
+        prepare_folder(folder, overwrite)
+    trace = None if profile_dir is None else _writable(profile_dir)
+    record, stopped = _search(algorithm, state, config, callback, trace)
+    seconds = round(time.monotonic() - started, 3)
+    results = []
+    for number, (one, its_seed) in enumerate(zip(features, seeds, strict=True)):
+        history = record.history(number)
+        run = Run(
+            model=lm.source,
+            feature=one.name,
+            search=config,
+            seed=its_seed,
+            dtype=lm.config.dtype,
+            prefix=template.prefix,
+            suffix=template.suffix,
+            bos=template.bos,
+            init_text=init_text,
+            versions=versions(),
+            seconds=seconds,
+            stopped=_failure(lm, one, history) or stopped,
+            read=str(read),
+            micro_batch=rows_alone(algorithm, micro_batch),
+            mesh="" if mesh is None else mesh_text(mesh),
+        )
+        results.append(Result(frontier_of(history, lm.tokenizer), history, run))
+    for folder, result in zip(folders, results, strict=bool(folders)):
+        result.save(folder, overwrite=True)
+    for one, result in zip(features, results, strict=True):
+        failure = _failure(lm, one, result.history)
+        if failure:
+            raise NonFiniteError(failure, result, results)
+    return results if several else results[0]
 
 
 def initial_ids(lm: LanguageModel, text: str, config: EPOConfig) -> Prompts:
@@ -143,47 +209,61 @@ def initial_ids(lm: LanguageModel, text: str, config: EPOConfig) -> Prompts:
     return jnp.tile(jnp.asarray(ids, jnp.int32), (config.population, 1))
 
 
-@dataclasses.dataclass(frozen=True)
-class Pace:
-    """How many steps one visit to the device makes.
-
-    The first visit compiles and makes a single step, and its time says nothing; then visits last about a second, so
-    that progress is seen and Ctrl-C is heard.
-    """
-
-    visits: int = 0
-    timed_steps: int = 0
-    timed_seconds: float = 0.0
-
-    @property
-    def steps(self) -> int:
-        """Steps of the next visit."""
-        if math.isnan(self.steps_per_second):
-            return 1
-        return int(np.clip(self.steps_per_second * SECONDS_PER_VISIT, 1, CAPACITY))
-
-    @property
-    def steps_per_second(self) -> float:
-        """Over the visits that did not compile; NaN until there is one."""
-        return self.timed_steps / self.timed_seconds if self.timed_seconds else math.nan
-
-    def after(self, steps: int, seconds: float) -> Pace:
-        """The pace after a visit."""
-        if self.visits == 0:
-            return Pace(visits=1)
-        return Pace(self.visits + 1, self.timed_steps + steps, self.timed_seconds + seconds)
+def _start(algorithm: Algorithm, seeds: Sequence[int], ids: Prompts | None) -> State:
+    # The implementation is named, so that a session's own default cannot change what a seed means.
+    keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.asarray(seeds, jnp.uint32))
+    if algorithm.mesh is not None:
+        keys, ids = replicated((keys, ids), algorithm.mesh)
+    return algorithm.init(keys, ids)
 
 
-def _finite(part: History) -> np.ndarray:
-    return np.isfinite(part.feature) & np.isfinite(part.cross_entropy)
+def _search(
+    algorithm: Algorithm, state: State, config: EPOConfig, callback: Callback | None, profile_dir: Path | None
+) -> tuple[Record, str]:
+    """Search to the end or to a stop; all that was scored, and why it stopped early ("" if it did not)."""
+    record = Record(histories.of_state(state))
+    if not record.alive:
+        return record, ""
+    stopped = ""
+    # Closed at once when the search stops, so that nothing is held by what is still under way.
+    with contextlib.closing(advanced(algorithm, state, config.iterations, profile_dir)) as chunks:
+        try:
+            for chunk, pace in chunks:
+                record.add(chunk)
+                rate = pace.steps_per_second
+                done = record.iteration
+                told = Progress(
+                    iteration=done,
+                    iterations=config.iterations,
+                    scored=record.scored,
+                    best_feature=record.best.feature,
+                    best_fluent_feature=record.best.fluent,
+                    candidates_per_second=rate * record.alive * config.population * config.children,
+                    seconds_left=(config.iterations - done) / rate,
+                )
+                if callback is not None and callback(told) and done < config.iterations:
+                    stopped = f"stopped by the callback after iteration {done}"
+                    break
+                if not record.alive:
+                    break
+        except KeyboardInterrupt:
+            stopped = f"interrupted after iteration {record.iteration}"
+    return record, stopped
 
 
-def _all_finite(part: History) -> bool:
-    return bool(_finite(part).all())
+def _writable(folder: str | Path) -> Path:
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise EpoError(f"--profile_dir={folder}: cannot be written ({error})") from error
+    return path
 
 
-def _first_failure(lm: LanguageModel, feature: Feature, history: History) -> str:
-    rows = np.flatnonzero(~_finite(history))
+def _failure(lm: LanguageModel, feature: Feature, history: History) -> str:
+    rows = np.flatnonzero(~(np.isfinite(history.feature) & np.isfinite(history.cross_entropy)))
     if not len(rows):
         return ""
     row = rows[0]

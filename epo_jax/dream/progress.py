@@ -6,18 +6,19 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool
 
-from epo_jax.dream.history import History
+from epo_jax.dream.history import Chunk
 
 FLUENT_BELOW = 6.0  # nats/token
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a callback is told after each visit to the host.
+    """What a callback is told after each visit to the host; of several dreams, about all of them together.
 
     Attributes:
-        iteration: iterations made.
+        iteration: iterations made, by each dream.
         iterations: iterations asked for.
         scored: prompts scored so far.
         best_feature: greatest value so far.
@@ -45,10 +46,11 @@ class Best:
     feature: float = -np.inf
     fluent: float = -np.inf
 
-    def after(self, part: History) -> Best:
-        """The same after more prompts were scored."""
-        fluent = part.feature[part.cross_entropy < FLUENT_BELOW]
+    def after(self, chunk: Chunk, kept: Bool[np.ndarray, "n R"]) -> Best:
+        """The same after more prompts were scored, of which some dreams' iterations count."""
+        feature = np.where(kept[..., None] & chunk.finite, chunk.feature, -np.inf)
+        fluent = feature[chunk.cross_entropy < FLUENT_BELOW]
         return Best(
-            max(self.feature, float(part.feature.max(initial=-np.inf))),
+            max(self.feature, float(feature.max(initial=-np.inf))),
             max(self.fluent, float(fluent.max(initial=-np.inf))),
         )

@@ -17,6 +17,7 @@ from epo_jax.dream.frontier import Frontier, merged
 from epo_jax.dream.history import History
 from epo_jax.errors import EpoError
 from epo_jax.report import ReportData, write_frontier_png, write_report
+from epo_jax.scoring.reading import LAST
 
 CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON = "config.json", "history.npz", "frontier.csv", "frontier.json"
 PICTURE, REPORT = "frontier.png", "report.html"
@@ -37,8 +38,11 @@ class Run:
         bos: the template's BOS rule.
         init_text: text of the initial prompts; None for random ones.
         versions: of Python, packages and device.
-        seconds: from the first iteration's start to the end.
+        seconds: from the first iteration's start to the end, for all dreams that were advanced together.
         stopped: why the run ended before its last iteration; empty if it did not.
+        read: where the feature is read: "last", "max" or a position.
+        micro_batch: rows of tokens that evaluation runs as one block; None in runs of version 0.1.
+        mesh: the devices that shared the work, such as "data:8"; empty for one.
     """
 
     model: str
@@ -53,6 +57,9 @@ class Run:
     versions: Mapping[str, str]
     seconds: float = 0.0
     stopped: str = ""
+    read: str = LAST
+    micro_batch: int | None = None
+    mesh: str = ""
 
     @property
     def command(self) -> str:
@@ -62,6 +69,11 @@ class Run:
         flags |= {"prefix": self.prefix, "suffix": self.suffix, "bos": self.bos, "seed": self.seed, "dtype": self.dtype}
         if self.init_text is not None:
             flags["init_text"] = self.init_text
+        if self.read != LAST:
+            flags["read"] = self.read
+        if self.micro_batch is not None:
+            flags["micro_batch"] = self.micro_batch
+        flags["mesh"] = self.mesh
         shown = (shlex.quote(f"--{name}={value}") for name, value in flags.items() if value != "")
         return f"python -m epo_jax.dream {' '.join(shown)}"
 
@@ -118,6 +130,8 @@ class Result:
         settings = {**run.search.to_json(), "seed": run.seed, "dtype": run.dtype, "bos": run.bos}
         if run.init_text is not None:
             settings["init_text"] = run.init_text
+        if run.read != LAST:
+            settings["read"] = run.read
         return ReportData(
             feature=run.feature,
             model=run.model,
@@ -200,11 +214,14 @@ def merge_frontiers(results: Sequence[Result]) -> Frontier:
     """The frontier over all prompts that several runs of one feature of one model scored.
 
     Raises:
-        EpoError: no results, or results of different models, features, templates or lengths.
+        EpoError: no results, or results of different models, features, readings, templates or lengths.
     """
-    told = {(r.run.model, r.run.feature, r.run.prefix, r.run.suffix, r.run.bos, r.run.search.length) for r in results}
+    told = {
+        (run.model, run.feature, run.read, run.prefix, run.suffix, run.bos, run.search.length)
+        for run in (result.run for result in results)
+    }
     if len(told) != 1:
         raise EpoError(
-            f"merge_frontiers: needs results of one model, feature, template and length, and got {len(told)}"
+            f"merge_frontiers: needs results of one model, feature, reading, template and length, and got {len(told)}"
         )
     return merged([result.frontier for result in results])

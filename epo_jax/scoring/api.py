@@ -70,10 +70,10 @@ def build(
         raise EpoError(
             f"{lm.source}: a search needs at least two allowed tokens, and the tokenizer leaves {allowed.sum()}"
         )
-    one = not isinstance(feature, Sequence)
-    features = stack_features([feature] if one else feature)
+    listed = feature if isinstance(feature, Sequence) else [feature]
+    scorer = scorer_for(lm, stack_features(listed), frozen, read, config.length)
     algorithm = Algorithm(
-        scorer=scorer_for(lm, features, frozen, read, config.length),
+        scorer=scorer,
         penalties=penalty_grid(config.lambda_min, config.lambda_max, config.population),
         allowed=jnp.asarray(allowed),
         restart_every=jnp.int32(config.restart_every),
@@ -82,7 +82,7 @@ def build(
         children=config.children,
         length=config.length,
         top_k=min(config.top_k, int(allowed.sum())),
-        dreams=None if one else len(feature),
+        dreams=len(listed) if isinstance(feature, Sequence) else None,
         gradients_at_once=max(1, rows_of_logits(lm.config.vocab_size) // config.length),
         mesh=mesh,
     )
@@ -90,7 +90,7 @@ def build(
     candidates = sharing.units * sharing.children_per_part
     platform = jax.tree.leaves(lm.params)[0].devices().pop().platform
     blocks = default_blocks(candidates, config.length, len(frozen.suffix), platform, micro_batch)
-    algorithm = dataclasses.replace(algorithm, scorer=dataclasses.replace(algorithm.scorer, blocks=blocks))
+    algorithm = dataclasses.replace(algorithm, scorer=dataclasses.replace(scorer, blocks=blocks))
     return algorithm if mesh is None else jax.device_put(algorithm, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -104,8 +104,9 @@ def stack_features(features: Sequence[Feature]) -> Feature:
         raise EpoError("--feature: none given")
     first = features[0]
     for other in features[1:]:
-        shapes = [[leaf.shape for leaf in jax.tree.leaves(feature)] for feature in (first, other)]
-        if jax.tree.structure(other) != jax.tree.structure(first) or shapes[0] != shapes[1]:
+        leaves, others = jax.tree.leaves(first), jax.tree.leaves(other)
+        alike = bool(jax.tree.structure(first) == jax.tree.structure(other))
+        if not alike or [leaf.shape for leaf in leaves] != [leaf.shape for leaf in others]:
             raise EpoError(
                 f"--feature: {first.name} and {other.name} are of different kinds; only features of one kind are "
                 "dreamed together"

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
+import numpy as np
 import pytest
 from absl import flags
 
 import epo_jax
 from epo_jax.dream import __main__ as command
+from epo_jax.dream import history as histories
 
 QUICK = ["--preset=quick", "--iterations=2", "--population=2", "--children=2", "--length=4", "--top_k=30"]
 
@@ -47,6 +51,18 @@ def run(*arguments: str) -> int:
         (["--lambda_min=2", "--lambda_max=1"], "--lambda_min=2", "--lambda_max=1"),
         (["--init_text=quick brown fox"], "--init_text=quick brown fox", "--length is 4"),
         (["--seed=-1"], "--seed=-1", "0 to"),
+        (["--seed=many"], "--seed=many", "0:60"),
+        (["--seed=3:3"], "--seed=3:3", "empty"),
+        (["--feature=L1.N5:5"], "--feature=L1.N5:5", "empty"),
+        (["--feature=L1.N50:60"], "--feature=L1.N53", "0 to 52"),
+        (["--feature=logit:e"], "--feature", "one kind"),
+        (["--read=first"], "--read=first", "max"),
+        (["--read=4"], "--read=4", "0 to 3"),
+        (["--micro_batch=0"], "--micro_batch=0", "at least 1"),
+        (["--mesh=data:2"], "--mesh=data:2", "there is 1"),
+        (["--mesh=model:1"], "--mesh=model:1", "only data"),
+        (["--mesh=8"], "--mesh=8", "data:8"),
+        (["--compilation_cache_dir=/dev/null"], "--compilation_cache_dir=/dev/null", "switch it off"),
         (["--dtype=int8"], "dtype", "float32"),
         (["--preset=slow"], "preset", "quick"),
         (["--bos=maybe"], "bos", "auto"),
@@ -89,9 +105,9 @@ def test_a_flag_that_is_given_wins_over_the_preset_and_a_cpu_says_that_it_takes_
 
 
 def test_the_command_prints_the_frontier_and_the_folder_and_its_config_names_a_command_that_repeats_it(
-    tiny_folder, tmp_path
+    tiny_folder, tmp_path, capfd
 ):
-    given = [f"--model={tiny_folder}", "--feature=logit:$", *QUICK, "--suffix= $x", "--output=first run"]
+    given = [f"--model={tiny_folder}", "--feature=logit:$", *QUICK, "--suffix= $x", "--output=first run", "--read=-2"]
     ran = subprocess.run(
         [sys.executable, "-m", "epo_jax.dream", *given],
         cwd=tmp_path,
@@ -107,11 +123,88 @@ def test_the_command_prints_the_frontier_and_the_folder_and_its_config_names_a_c
         assert f"{value:.2f}" in ran.stdout
     words = shlex.split(first.run.command)
     assert words[:3] == ["python", "-m", "epo_jax.dream"]
+    capfd.readouterr()
     assert run(*words[3:], f"--output={tmp_path / 'second'}") == 0
+    assert capfd.readouterr().err == "", "what the first run compiled is taken from the cache without a word"
     second = epo_jax.load_result(tmp_path / "second")
     files = [folder / "history.npz" for folder in (tmp_path / "first run", tmp_path / "second")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert second.run.suffix == " $x"
+    assert (second.run.suffix, second.run.read) == (" $x", "-2")
+    assert second.run.command == first.run.command
+
+
+def test_ranges_and_repeated_flags_dream_every_feature_with_every_seed_in_folders_of_their_own(
+    tiny_folder, tmp_path, capsys
+):
+    output = tmp_path / "run"
+    given = [f"--model={tiny_folder}", *QUICK, "--feature=L1.N5:7", "--feature=L0:2.N6", "--seed=3", "--seed=0:2"]
+    assert run(*given, f"--output={output}") == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "9 dreams in one program" in told.out
+    # L1.N6 is named twice and dreamed once.
+    names = [f"{feature}-seed{seed}" for feature in ("L1.N5", "L1.N6", "L0.N6") for seed in (3, 0, 1)]
+    assert sorted(path.name for path in output.iterdir()) == sorted(names)
+    lines = told.out.splitlines()
+    for name in names:
+        kept = epo_jax.load_result(output / name)
+        line = next(line for line in lines if name in line)
+        assert f"{kept.history.feature.max():.3f}" in line
+        fluent = kept.history.feature[kept.history.cross_entropy < 6]
+        assert (f"{fluent.max():.3f}" if len(fluent) else "none") in line
+        assert (output / name / "report.html").exists()
+    assert f"{output}/*/report.html" in told.out.replace("\n", "")
+    # Each folder's command repeats that dream alone.
+    words = shlex.split(epo_jax.load_result(output / "L1.N6-seed1").run.command)
+    assert run(*words[3:], f"--output={tmp_path / 'alone'}") == 0
+    histories = [epo_jax.load_result(folder).history for folder in (output / "L1.N6-seed1", tmp_path / "alone")]
+    assert histories[0].ids.tobytes() == histories[1].ids.tobytes()
+
+
+def test_one_of_several_dreams_that_is_not_finite_is_an_error_after_all_are_written_and_listed(
+    tiny_folder, tmp_path, capsys, monkeypatch
+):
+    fetch = histories.of_infos
+
+    def spoilt(*arguments: Any) -> histories.Chunk:
+        chunk = fetch(*arguments)
+        chunk.feature[:, 4] = np.nan
+        return chunk
+
+    monkeypatch.setattr(histories, "of_infos", spoilt)
+    output = tmp_path / "run"
+    given = [f"--model={tiny_folder}", *QUICK, "--feature=L1.N0:3", "--seed=0:3", f"--output={output}"]
+    assert run(*given) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("epo_jax: error: --feature=L1.N1: not finite at iteration 1 ")
+    assert told.err.count("\n") == 1
+    for feature, seed in itertools.product(("L1.N0", "L1.N1", "L1.N2"), range(3)):
+        name = f"{feature}-seed{seed}"
+        assert name in told.out
+        kept = epo_jax.load_result(output / name)
+        assert kept.history.iteration[-1] == (1 if name == "L1.N1-seed1" else 2)
+
+
+def test_a_mesh_of_one_device_and_a_profile_are_named_and_recorded(tiny_folder, tmp_path, capsys):
+    output = tmp_path / "run"
+    given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK, f"--output={output}"]
+    assert run(*given, "--mesh=data:1", "--micro_batch=1", f"--profile_dir={tmp_path / 'profile'}") == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert f"{tmp_path / 'profile'}" in told.out.replace("\n", "")
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    config = json.loads((output / "config.json").read_text())
+    assert (config["mesh"], config["micro_batch"]) == ("data:1", 64)
+    assert {"--mesh=data:1", "--micro_batch=64"} <= set(shlex.split(config["command"]))
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_unless_that_is_switched_off(tiny_folder, tmp_path, monkeypatch):
+    given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK, f"--output={tmp_path / 'run'}", "--overwrite"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run(*given, "--compilation_cache_dir=") == 0
+    assert not (tmp_path / "cache").exists()
+    assert run(*given) == 0
+    assert (tmp_path / "cache" / "epo_jax").is_dir()
 
 
 def test_ctrl_c_ends_the_run_and_still_writes_everything_found_so_far(tiny_folder, tmp_path):

@@ -11,6 +11,7 @@ from flax import nnx
 
 import epo_jax
 from epo_jax import EPOConfig, EpoError, NonFiniteError, Template
+from epo_jax.dream.chunks import CAPACITY
 from epo_jax.dream.frontier import decode
 from epo_jax.epo import algorithm as algorithms
 
@@ -35,13 +36,13 @@ def test_recorded_scores_are_those_of_whole_sequences(tiny, result):
 
 
 def test_each_iterations_children_come_from_the_population_that_the_last_one_selected(tiny, result):
-    algorithm = epo_jax.build(tiny, epo_jax.parse_feature("L1.N5", tiny), SMALL)
-    state = algorithm.init(jax.random.key(4))
+    algorithm = epo_jax.build(tiny, [epo_jax.parse_feature("L1.N5", tiny)], SMALL)
+    state = algorithm.init(jax.random.key(4)[None])
     for iteration in range(1, 8):
         children = result.history.ids[result.history.iteration == iteration]
-        parents = np.repeat(np.asarray(state.ids), 4, axis=0)
+        parents = np.repeat(np.array(state.ids[0]), 4, axis=0)
         assert ((children != parents).sum(axis=1) == 1).all()
-        state, _ = algorithm.step(state)
+        state, _ = algorithm.advance(state, 1, CAPACITY)
 
 
 def test_the_same_seed_gives_a_byte_identical_history_and_another_seed_another_one(tiny, result, tmp_path):
@@ -84,6 +85,30 @@ def test_a_run_folder_reads_back_as_the_result_and_its_settings_run_it_again(tin
     )
     assert again.history.ids.tobytes() == made.history.ids.tobytes()
     assert made.frontier.text[0] == decode(tiny.tokenizer, made.frontier.ids[0])
+
+
+def test_a_run_folder_of_version_0_1_still_loads(tiny, result, tmp_path):
+    result.save(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("read", "micro_batch", "mesh"):
+        del config[name]
+    path.write_text(json.dumps(config))
+    run = epo_jax.load_result(tmp_path / "run").run
+    assert run == dataclasses.replace(result.run, micro_batch=None)
+    assert "micro_batch" not in run.command
+
+
+@pytest.mark.parametrize("read", ["max", 2, -3])
+def test_a_feature_is_read_where_it_is_asked_for_and_that_is_recorded(tiny, result, read, tmp_path):
+    made = epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, read=read, output=tmp_path / "run")
+    scores = epo_jax.score(tiny, epo_jax.parse_feature("L1.N5", tiny), made.history.ids, read=read)
+    np.testing.assert_allclose(scores.feature, made.history.feature, atol=1e-5)
+    assert not np.allclose(made.history.feature[:3], result.history.feature[:3])
+    assert epo_jax.load_result(tmp_path / "run").run.read == str(read)
+    assert f"--read={read}" in made.run.command
+    with pytest.raises(EpoError, match="reading"):
+        epo_jax.merge_frontiers([result, made])
 
 
 def test_merging_runs_of_two_seeds_gives_one_frontier_and_of_two_features_an_error(tiny, result):

@@ -1,0 +1,76 @@
+"""Run as a script with eight devices that are pretended: dreams on a mesh, held against the same on one device.
+
+python on_devices.py MODEL '[[dreams, population, children, "data:8"], ...]' prints a JSON list, an object per case.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+
+import jax
+import numpy as np
+
+import epo_jax
+from epo_jax.dream.chunks import CAPACITY
+from epo_jax.epo import algorithm as algorithms
+from epo_jax.parallel import make_mesh, replicated
+
+LENGTH = 5
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+COLLECTIVE = re.compile(
+    r"= (\S.*?) (all-gather|all-reduce|all-to-all|reduce-scatter|ragged-all-to-all|collective-permute|"
+    r"collective-broadcast|send|recv)(?:-start)?\("
+)
+
+
+def collectives(text: str) -> list[list]:
+    """Name, dtype and bytes of each array that a collective of a compiled program gives."""
+    found = []
+    for line in text.splitlines():
+        match = COLLECTIVE.search(line)
+        if match:
+            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
+                count = math.prod(int(size) for size in shape.split(",") if size)
+                found.append([match[2], dtype, count * BYTES[dtype]])
+    return found
+
+
+def compare(lm: epo_jax.LanguageModel, dreams: int, population: int, children: int, mesh_text: str) -> dict:
+    """Whether both give the same, and what travels between devices in an iteration."""
+    config = epo_jax.EPOConfig(
+        iterations=30, population=population, children=children, length=LENGTH, top_k=40, restart_every=7
+    )
+    names = [f"L{number % 3}.N{number}" for number in range(dreams)]
+    mesh = make_mesh(mesh_text)
+    one = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams))
+    shared = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), mesh=mesh)
+    pairs = list(zip(one, shared, strict=True))
+
+    algorithm = epo_jax.build(lm, [epo_jax.parse_feature(name, lm) for name in names], config, mesh=mesh)
+    keys = jax.vmap(jax.random.key)(np.arange(dreams, dtype=np.uint32))
+    state = algorithm.init(replicated(keys, mesh))
+    compiled = algorithms._advance.lower(algorithm, state, replicated(np.int32(1), mesh), CAPACITY).compile()
+    events: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: events.append(event))
+    with jax.transfer_guard("disallow"):
+        for _ in range(3):
+            state, _ = algorithm.advance(state, 1, CAPACITY)
+    jax.monitoring.clear_event_listeners()
+    sharing = algorithm.sharing
+    return {
+        "same_ids": all(np.array_equal(a.history.ids, b.history.ids) for a, b in pairs),
+        "difference": max(float(np.abs(a.history.feature - b.history.feature).max()) for a, b in pairs),
+        "scored": [len(b.history) for _, b in pairs],
+        "told": [b.run.mesh for _, b in pairs],
+        "compilations": events.count("/jax/core/compile/backend_compile_duration"),
+        "collectives": collectives(compiled.as_text()),
+        "places": sharing.devices * sharing.units * sharing.children_per_part,
+    }
+
+
+if __name__ == "__main__":
+    model = epo_jax.load_model(sys.argv[1], dtype="float32")
+    print(json.dumps([compare(model, *case) for case in json.loads(sys.argv[2])]))
