@@ -120,7 +120,7 @@ def test_a_given_folder_that_cannot_be_written_is_refused(settings, tmp_path):
 
 def test_a_bucket_is_refused_and_not_taken_for_a_folder(settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(EpoError, match="^--compilation_cache_dir=gs://bucket/cache: "):
+    with pytest.raises(EpoError, match=r"^--compilation_cache_dir=gs://bucket/cache: "):
         caches.use_compilation_cache("gs://bucket/cache")
     assert settings == {}
     assert not list(tmp_path.iterdir())

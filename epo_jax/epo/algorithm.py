@@ -78,7 +78,7 @@ class Algorithm:
         """One iteration: gradients, children, scores, selection."""
         return _step(self, state)
 
-    def advance(self, state: State, steps: int, capacity: int) -> tuple[State, Info]:
+    def advance(self, state: State, steps: int | Int32[Array, ""], capacity: int) -> tuple[State, Info]:
         """Several iterations on the device without a visit to the host.
 
         Args:
@@ -86,7 +86,8 @@ class Algorithm:
             steps: iterations to make, at most the capacity; traced, so that its value causes no compilation.
             capacity: rows of the returned infos, a leading axis; those from `steps` on are empty.
         """
-        return _advance(self, state, jax.device_put(np.int32(steps)), capacity)
+        count = steps if isinstance(steps, Array) else jax.device_put(np.int32(steps))
+        return _advance(self, state, count, capacity)
 
     @property
     def sharing(self) -> Sharing:

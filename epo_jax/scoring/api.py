@@ -105,8 +105,8 @@ def stack_features(features: Sequence[Feature]) -> Feature:
     first = features[0]
     for other in features[1:]:
         leaves, others = jax.tree.leaves(first), jax.tree.leaves(other)
-        alike = bool(jax.tree.structure(first) == jax.tree.structure(other))
-        if not alike or [leaf.shape for leaf in leaves] != [leaf.shape for leaf in others]:
+        structures: list[object] = [jax.tree.structure(feature) for feature in (first, other)]
+        if structures[0] != structures[1] or [leaf.shape for leaf in leaves] != [leaf.shape for leaf in others]:
             raise EpoError(
                 f"--feature: {first.name} and {other.name} are of different kinds; only features of one kind are "
                 "dreamed together"
