@@ -50,7 +50,6 @@ def default_blocks(candidates: int, length: int, suffix: int, platform: str, mic
     """
     width = length + suffix
     everything = candidates * width
-    chunks = () if platform == "gpu" else tuple(size for size in CHUNKS if size <= max(everything, CHUNKS[-1]))
     if micro_batch is None and platform == "gpu":
         # One block, or blocks of about 2,048 rows, with room for 2.5 standard deviations of the sum of rows.
         shares = [max(width - edit, least_share(width)) for edit in range(length)]
@@ -60,8 +59,9 @@ def default_blocks(candidates: int, length: int, suffix: int, platform: str, mic
         trips = max(1, round(expected / 2048))
         micro_batch = math.ceil(expected / trips) + width - 1
     rows = max(width, min(everything, micro_batch or MOST_ROWS))
-    multiple = chunks[-1] if chunks else 8
-    return Blocks(-(-rows // multiple) * multiple, chunks)
+    multiple = 8 if platform == "gpu" else CHUNKS[-1]
+    rows = -(-rows // multiple) * multiple
+    return Blocks(rows, () if platform == "gpu" else tuple(size for size in CHUNKS if size <= rows))
 
 
 def block_of(rows: Int32[Array, " C"], width: int, capacity: int) -> Int32[Array, " C"]:

@@ -124,6 +124,7 @@ def test_default_blocks_hold_a_candidate_and_follow_the_given_number(platform):
             assert blocks.rows >= width
             assert all(a % b == 0 for a, b in zip(blocks.chunks, blocks.chunks[1:], strict=False))
             assert not blocks.chunks or blocks.rows % blocks.chunks[-1] == 0
+            assert all(size <= blocks.rows for size in blocks.chunks)
             if micro_batch is not None:
                 assert blocks.rows <= max(width, micro_batch) + 64
     # The paper's settings: all of an iteration's rows fit one block on a GPU in 99 of 100 iterations.
