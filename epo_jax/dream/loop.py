@@ -21,7 +21,7 @@ from epo_jax.dream.batch import check_folders, folder_names, is_several, pairs
 from epo_jax.dream.chunks import CAPACITY, advanced
 from epo_jax.dream.frontier import decode, frontier_of
 from epo_jax.dream.history import History
-from epo_jax.dream.memory import fitted, rows_alone, rows_of, with_rows
+from epo_jax.dream.memory import fitted, rows_alone
 from epo_jax.dream.progress import Callback, Progress
 from epo_jax.dream.record import Record
 from epo_jax.dream.result import Result, Run, check_folder, prepare_folder
@@ -159,8 +159,9 @@ def dream(
     ids = None if init_text is None else initial_ids(lm, init_text, config)
     started = time.monotonic()
     state = _start(algorithm, seeds, ids)
-    # What was asked for is not held against the memory there is: who asks may know better.
-    algorithm = with_rows(algorithm, rows_of(algorithm)) if micro_batch else fitted(algorithm, state, CAPACITY)
+    if micro_batch is None:
+        # What was asked for is not held against the memory there is: who asks may know better.
+        algorithm = fitted(algorithm, state, CAPACITY)
     for folder in folders:
         prepare_folder(folder, overwrite)
     trace = None if profile_dir is None else _writable(profile_dir)

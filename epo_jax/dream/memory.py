@@ -12,13 +12,12 @@ from typing import Any
 
 import jax
 import jaxtyping
-import numpy as np
 
+from epo_jax.dream.chunks import placed_steps
 from epo_jax.epo import Algorithm, State
 from epo_jax.epo.algorithm import _advance
 from epo_jax.epo.sharing import Sharing
 from epo_jax.errors import EpoError
-from epo_jax.parallel import replicated
 from epo_jax.scoring.packing import Blocks, default_blocks
 from epo_jax.scoring.scorer import LanguageModelScorer
 
@@ -67,10 +66,7 @@ def fitted(algorithm: Algorithm, state: State, capacity: int) -> Algorithm:
 
 def memory_of(algorithm: Algorithm, state: State, capacity: int) -> Memory | None:
     """Compile what `Algorithm.advance` runs, and read what it needs; None where the compiler does not tell."""
-    steps = jax.device_put(np.int32(1))
-    if algorithm.mesh is not None:
-        steps = replicated(steps, algorithm.mesh)
-    traced = _advance.trace(algorithm, state, steps, capacity)
+    traced = _advance.trace(algorithm, state, placed_steps(algorithm, 1), capacity)
     with _shapes_unchecked():
         lowered = traced.lower()
     try:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int32, Key
 
 from epo_jax.axes import Slots, Vocabulary
@@ -86,8 +86,10 @@ class Algorithm:
             steps: iterations to make, at most the capacity; traced, so that its value causes no compilation.
             capacity: rows of the returned infos, a leading axis; those from `steps` on are empty.
         """
-        count = steps if isinstance(steps, Array) else jax.device_put(np.int32(steps))
-        return _advance(self, state, count, capacity)
+        if not isinstance(steps, Array):
+            everywhere = None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
+            steps = jax.device_put(np.int32(steps), everywhere)
+        return _advance(self, state, steps, capacity)
 
     @property
     def sharing(self) -> Sharing:

@@ -88,7 +88,7 @@ def build(
     )
     sharing = algorithm.sharing
     candidates = sharing.units * sharing.children_per_part
-    platform = jax.tree.leaves(lm.params)[0].devices().pop().platform
+    platform = next(iter(jax.tree.leaves(lm.params)[0].devices())).platform
     blocks = default_blocks(candidates, config.length, len(frozen.suffix), platform, micro_batch)
     algorithm = dataclasses.replace(algorithm, scorer=dataclasses.replace(scorer, blocks=blocks))
     return algorithm if mesh is None else jax.device_put(algorithm, NamedSharding(mesh, PartitionSpec()))
