@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 with install_import_hook("epo_jax", "runtime_types.check"):
     import epo_jax
 
+import jax
 import pytest
 import torch
 import transformers
@@ -38,6 +39,13 @@ def torch_lm(embedded_gguf: Path) -> torch.nn.Module:
     return transformers.AutoModelForCausalLM.from_pretrained(
         embedded_gguf.parent, gguf_file=embedded_gguf.name, dtype=torch.float32
     ).eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Let go of a module's compiled programs: thousands of them would use up the maps that a process may have."""
+    yield
+    jax.clear_caches()
 
 
 def _save_tokenizer(folder: Path, bos: bool = False) -> None:

@@ -30,7 +30,13 @@ def assert_same(one: epo_jax.Result, other: epo_jax.Result) -> None:
     np.testing.assert_allclose(one.history.cross_entropy, other.history.cross_entropy, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("template", [Template(), Template(prefix="The quick", suffix=" dog", bos="always")])
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param(Template(), marks=pytest.mark.slow),
+        Template(prefix="The quick", suffix=" dog", bos="always"),
+    ],
+)
 def test_eight_dreams_in_one_program_are_the_eight_single_runs(tiny, template):
     config = dataclasses.replace(SMALL, iterations=30)
     features, seeds = ZIPPED

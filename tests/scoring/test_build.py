@@ -79,6 +79,7 @@ def wide(tmp_path_factory):
     return epo_jax.load_model(f"random:{path}", dtype="float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["L1.N5", "logit:t77"])
 def test_an_iteration_of_a_large_vocabulary_stays_below_a_gibibyte_over_the_weights(wide, text, monkeypatch):
     def bytes_over_weights(blocks: Blocks | None = None) -> int:

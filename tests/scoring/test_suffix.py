@@ -103,14 +103,14 @@ def assert_agree(scorer: LanguageModelScorer, drawn: Drawn, length: jax.Array | 
     ("frozen", "names", "blocks"),
     [
         ("nothing", NEURONS, "one block"),
-        ("nothing", LOGITS, "many blocks in chunks"),
         ("nothing", NEURONS[1:2], "one block in chunks"),
-        ("a BOS", NEURONS, "many blocks"),
-        ("a BOS", LOGITS[:1], "one block in chunks"),
-        ("a suffix", NEURONS, "one candidate at a time"),
-        ("a suffix", LOGITS, "one block"),
+        ("a suffix", LOGITS, "many blocks"),
         ("a BOS, prefix and suffix", NEURONS, "many blocks in chunks"),
-        ("a BOS, prefix and suffix", LOGITS, "many blocks"),
+        pytest.param("nothing", LOGITS, "many blocks in chunks", marks=pytest.mark.slow),
+        pytest.param("a BOS", NEURONS, "many blocks", marks=pytest.mark.slow),
+        pytest.param("a BOS", LOGITS[:1], "one block in chunks", marks=pytest.mark.slow),
+        pytest.param("a suffix", NEURONS, "one candidate at a time", marks=pytest.mark.slow),
+        pytest.param("a BOS, prefix and suffix", LOGITS, "one block", marks=pytest.mark.slow),
     ],
 )
 def test_candidates_score_as_when_run_whole(tiny, frozen, names, blocks):
@@ -127,8 +127,12 @@ def test_candidates_of_a_model_with_tied_head_and_biases_score_as_when_run_whole
 
 @pytest.mark.parametrize(
     ("frozen", "names", "read"),
-    [("nothing", NEURONS, "max"), ("a BOS, prefix and suffix", LOGITS, "max")]
-    + [("a BOS, prefix and suffix", names, read) for names in (NEURONS, LOGITS) for read in (5, -2)],
+    [
+        ("nothing", NEURONS, "max"),
+        ("a BOS, prefix and suffix", LOGITS, 5),
+        pytest.param("a BOS, prefix and suffix", LOGITS, "max", marks=pytest.mark.slow),
+        pytest.param("a BOS, prefix and suffix", LOGITS, -2, marks=pytest.mark.slow),
+    ],
 )
 def test_features_are_read_at_any_position_and_as_a_maximum(tiny, frozen, names, read):
     drawn = draw(60, len(names), seed=1)
@@ -139,7 +143,7 @@ def test_features_are_read_at_any_position_and_as_a_maximum(tiny, frozen, names,
 
 def test_positions_are_traced(tiny):
     drawn = draw(60, 3, seed=1)
-    for read in (3, 4, 6, 9, -1, -3, -7, "last"):
+    for read in (3, 6, -1, -7, "last"):
         assert_agree(scorer_of(tiny, NEURONS, "a BOS, prefix and suffix", read, BLOCKS["many blocks"]), drawn)
         compiled = (plain._cache_size(), suffix_only._cache_size())
     assert_agree(scorer_of(tiny, NEURONS, "a BOS, prefix and suffix", -5, BLOCKS["many blocks"]), drawn)
@@ -150,9 +154,9 @@ def test_positions_are_traced(tiny):
     ("frozen", "read", "names"),
     [
         ("nothing", "last", NEURONS),
-        ("a suffix", "last", LOGITS),
         ("a BOS, prefix and suffix", "max", NEURONS),
-        ("a BOS", "max", LOGITS),
+        pytest.param("a suffix", "last", LOGITS, marks=pytest.mark.slow),
+        pytest.param("a BOS", "max", LOGITS, marks=pytest.mark.slow),
     ],
 )
 def test_candidates_have_lengths_of_their_own_and_places_may_be_empty(tiny, frozen, read, names):
@@ -186,7 +190,7 @@ def test_parents_rows_are_used_and_not_computed_again(tiny):
     np.testing.assert_array_equal(found.feature, honest.feature)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_half_precision_scores_are_float32_and_as_near_as_the_format_allows(tiny_folder, tiny, dtype):
     drawn = draw(60, 3, seed=4)
     lm = epo_jax.load_model(str(tiny_folder), dtype=dtype)
@@ -207,13 +211,14 @@ def test_half_precision_scores_are_float32_and_as_near_as_the_format_allows(tiny
 @pytest.mark.parametrize(
     "names", [("L0.N5", "L10.N5", "L29.N3"), ("logit: dog", "logit: cat")], ids=["neurons", "logits"]
 )
-def test_ten_thousand_candidates_of_the_embedded_model_agree(lm, frozen, names):
+def test_candidates_of_the_embedded_model_agree(lm, frozen, names):
     blocks = Blocks(3072, CHUNKS) if frozen == "nothing" else Blocks(1024, CHUNKS[1:])
     scorer = scorer_of(lm, names, frozen, blocks=blocks)
-    for seed in range(5):
+    for seed in range(1):
         assert_agree(scorer, draw(500, len(names), seed, parents=16, vocabulary=49_000))
 
 
+@pytest.mark.slow
 def test_ten_thousand_candidates_of_a_tiny_model_agree(tiny):
     for frozen, blocks in (("nothing", "one block in chunks"), ("a BOS, prefix and suffix", "many blocks in chunks")):
         scorer = scorer_of(tiny, NEURONS, frozen, blocks=BLOCKS[blocks])

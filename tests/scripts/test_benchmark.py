@@ -82,6 +82,7 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_everything_takes_turns_beside_a_peer_that_runs_the_same_search(tiny_folder, dreamy, tmp_path):
     output = tmp_path / "benchmark"
     search = [f"--model={tiny_folder}", "--population=2", "--children=3", "--length=4", "--top_k=30"]
