@@ -22,13 +22,13 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 from benchmarking.rounds import measure
 from benchmarking.settings import Settings, whole_numbers
 from benchmarking.table import markdown
 
+from epo_jax import command_line
 from epo_jax.config import EPOConfig
-from epo_jax.errors import EpoError
 from epo_jax.models.config import DTYPES
 
 MODEL = flags.DEFINE_string("model", "smollm2-135m", "a model's name, file or folder, or random:CONFIG.json")
@@ -54,19 +54,15 @@ PEER_PYTHON = flags.DEFINE_string("peer_python", sys.executable, "Python with Py
 OUTPUT = flags.DEFINE_string("output", None, "write OUTPUT.md and OUTPUT.json")
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Translate flags, measure, print and write."""
-    logging.set_verbosity(logging.WARNING)
     # Compile times are those of a first start.
     jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        settings = _settings()
-        if settings.dreamy is not None or settings.nanogcg:
-            # A device is shared with the peers, so its memory is not all ours.
-            os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        report = measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
-    except EpoError as error:
-        sys.exit(_refuse(str(error)))
+    settings = _settings()
+    if settings.dreamy is not None or settings.nanogcg:
+        # A device is shared with the peers, so its memory is not all ours.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    report = measure(settings, lambda line: print(line, file=sys.stderr, flush=True))
     text = markdown(report)
     print(text, end="")
     if settings.output is not None:
@@ -95,20 +91,5 @@ def _settings() -> Settings:
     )
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
-    try:
-        rest: list[str] = flags.FLAGS(arguments)
-        if len(rest) > 1:
-            raise flags.Error(f"{rest[1]}: not a flag; flags are given as --name=value")
-    except flags.Error as error:
-        sys.exit(_refuse(f"{error}; --help lists the flags"))
-    return rest
-
-
-def _refuse(message: str) -> int:
-    print(f"benchmark: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    command_line.start(main, "benchmark")

@@ -16,9 +16,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import epo_jax
+from epo_jax import command_line
 from epo_jax.dream.progress import FLUENT_BELOW
 from epo_jax.epo.mutate import random_prompts
 from epo_jax.models.tokenizers import allowed_tokens
@@ -118,7 +119,7 @@ def table(rows: list[dict[str, object]], features: list[str]) -> str:
     return "\n".join(lines)
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Run what is not there yet, and write the table after each search."""
     lm = epo_jax.load_model(MODEL.value, dtype="float32")
     output = Path(OUTPUT.value)
@@ -146,4 +147,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "compare_search")

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import copy
 import runpy
-from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from epo_jax import command_line
 from epo_jax.models.embedded import embedded_file
 from epo_jax.models.gguf_file import open_gguf
 from epo_jax.models.tokenizers import token_texts, tokenizer_from_gguf
@@ -54,10 +54,8 @@ between them (`\\xe2` is a byte of a character that is not whole in the token), 
 """
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
     """Compare and write."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     path = embedded_file("smollm2-135m")
     metadata = open_gguf(path).metadata
     ours = tokenizer_from_gguf(metadata, str(path))
@@ -100,4 +98,4 @@ def _entry(tokenizer: PreTrainedTokenizerFast, number: int, text: str, ours: lis
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.start(main, "compare_tokenizers")

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "epo_jax"
 # From left to right; a part may import those before it and itself.
 LINE = (
-    *("advice", "errors", "compilation_cache", "axes", "config", "parallel"),
+    *("advice", "errors", "command_line", "compilation_cache", "axes", "config", "parallel"),
     *("epo", "models", "features", "scoring", "report", "dream"),
 )
 # The search knows no language model, and a report knows plain data.

@@ -16,9 +16,10 @@ import sys
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 from rich.console import Console
 
+from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.dream.batch import folder_names, safe_name
@@ -27,7 +28,6 @@ from epo_jax.dream.loop import NonFiniteError, dream
 from epo_jax.dream.ranges import expand, expand_seeds
 from epo_jax.dream.result import Result, check_folder
 from epo_jax.dream.table import dreams_table
-from epo_jax.errors import EpoError
 from epo_jax.features import parse_feature
 from epo_jax.models import load_model
 from epo_jax.models.config import DTYPES
@@ -38,6 +38,7 @@ from epo_jax.scoring.template import BOS, Template
 
 DEFAULT_FEATURE = "L7.N690"
 INTERRUPTED = 130
+PROGRAM = "epo_jax"
 
 _SEARCH_HELP = {
     "iterations": "steps after the initial prompts",
@@ -53,7 +54,9 @@ _SEARCH_HELP = {
 }
 
 MODEL = flags.DEFINE_string(
-    "model", "smollm2-135m", "embedded model's name, .gguf file, or folder in Hugging Face format"
+    "model",
+    "smollm2-135m",
+    "embedded model's name, .gguf file, folder in Hugging Face format, or random:CONFIG.json for random weights",
 )
 FEATURE = flags.DEFINE_multi_string(
     "feature",
@@ -97,10 +100,8 @@ CACHE_DIR = flags.DEFINE_string(
 )
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Translate flags, dream, and print."""
-    # JAX tells the absl logger of every kind of device that is not there.
-    logging.set_verbosity(logging.WARNING)
     console = Console(highlight=False)
     results: list[Result] = []
     try:
@@ -141,15 +142,13 @@ def main(_: list[str]) -> None:
     except NonFiniteError as error:
         if len(error.results) > 1:
             _report(console, error.results, output)
-        sys.exit(_refuse(str(error)))
-    except EpoError as error:
-        sys.exit(_refuse(str(error)))
+        raise
     except KeyboardInterrupt:
-        print("epo_jax: interrupted before anything was scored", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted before anything was scored", file=sys.stderr)
         sys.exit(INTERRUPTED)
     _report(console, results, output)
     if results[0].run.stopped:
-        print(f"epo_jax: {results[0].run.stopped}; everything found so far is in {output}", file=sys.stderr)
+        print(f"{PROGRAM}: {results[0].run.stopped}; everything found so far is in {output}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -185,20 +184,5 @@ def _default_output(features: list[str]) -> str:
     return os.path.join("dreams", f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{safe_name(' '.join(features))}")
 
 
-def _parse_flags(arguments: list[str]) -> list[str]:
-    try:
-        rest: list[str] = flags.FLAGS(arguments)
-        if len(rest) > 1:
-            raise flags.Error(f"{rest[1]}: not a flag; flags are given as --name=value")
-    except flags.Error as error:
-        sys.exit(_refuse(f"{error}; --help lists the flags"))
-    return rest
-
-
-def _refuse(message: str) -> int:
-    print(f"epo_jax: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    command_line.start(main, PROGRAM)

@@ -10,13 +10,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax import Array
-from jaxtyping import Int32
 
 from epo_jax.dream import history as histories
 from epo_jax.dream.history import Chunk
 from epo_jax.epo import Algorithm, Info, State
-from epo_jax.parallel import replicated
 
 # Rows of infos that one call to the device can bring back; how many of them are used follows the speed.
 CAPACITY = 16
@@ -56,12 +53,6 @@ class Pace:
         return Pace(self.chunks + 1, self.timed_steps + steps, self.timed_seconds + seconds)
 
 
-def placed_steps(algorithm: Algorithm, steps: int) -> Int32[Array, ""]:
-    """A number of steps on the algorithm's devices, so that none of them has to be sent it when a chunk starts."""
-    count = jax.device_put(np.int32(steps))
-    return count if algorithm.mesh is None else replicated(count, algorithm.mesh)
-
-
 def advanced(
     algorithm: Algorithm, state: State, iterations: int, profile_dir: Path | None = None
 ) -> Generator[tuple[Chunk, Pace]]:
@@ -83,7 +74,7 @@ def advanced(
         if profile_dir is not None and issued + 1 == min(PROFILED, iterations):
             state, infos = _profiled(algorithm, state, profile_dir)
         else:
-            state, infos = algorithm.advance(state, placed_steps(algorithm, steps), CAPACITY)
+            state, infos = algorithm.advance(state, steps, CAPACITY)
         issued += steps
         return infos, steps
 
@@ -102,4 +93,4 @@ def _profiled(algorithm: Algorithm, state: State, folder: Path) -> tuple[State, 
     # Nothing else may run meanwhile, and all of it must have ended.
     jax.block_until_ready(state)
     with jax.profiler.trace(str(folder)):
-        return jax.block_until_ready(algorithm.advance(state, placed_steps(algorithm, 1), CAPACITY))
+        return jax.block_until_ready(algorithm.advance(state, 1, CAPACITY))

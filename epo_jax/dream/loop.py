@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from epo_jax.dream.history import History
 from epo_jax.dream.memory import fitted, rows_alone
 from epo_jax.dream.progress import Callback, Progress
 from epo_jax.dream.record import Record
-from epo_jax.dream.result import Result, Run, check_folder, prepare_folder
+from epo_jax.dream.result import Result, Run, check_folder, prepare_folder, writable_folder
 from epo_jax.dream.versions import versions
 from epo_jax.epo import Algorithm, State
 from epo_jax.errors import EpoError
@@ -164,7 +163,7 @@ def dream(
         algorithm = fitted(algorithm, state, CAPACITY)
     for folder in folders:
         prepare_folder(folder, overwrite)
-    trace = None if profile_dir is None else _writable(profile_dir)
+    trace = None if profile_dir is None else writable_folder(profile_dir, "profile_dir")
     record, stopped = _search(algorithm, state, config, callback, trace)
     seconds = round(time.monotonic() - started, 3)
     results = []
@@ -250,17 +249,6 @@ def _search(
         except KeyboardInterrupt:
             stopped = f"interrupted after iteration {record.iteration}"
     return record, stopped
-
-
-def _writable(folder: str | Path) -> Path:
-    path = Path(folder).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise EpoError(f"--profile_dir={folder}: cannot be written ({error})") from error
-    return path
 
 
 def _failure(lm: LanguageModel, feature: Feature, history: History) -> str:

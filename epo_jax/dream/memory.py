@@ -13,9 +13,7 @@ from typing import Any
 import jax
 import jaxtyping
 
-from epo_jax.dream.chunks import placed_steps
 from epo_jax.epo import Algorithm, State
-from epo_jax.epo.algorithm import _advance
 from epo_jax.epo.sharing import Sharing
 from epo_jax.errors import EpoError
 from epo_jax.scoring.packing import Blocks, default_blocks
@@ -66,7 +64,7 @@ def fitted(algorithm: Algorithm, state: State, capacity: int) -> Algorithm:
 
 def memory_of(algorithm: Algorithm, state: State, capacity: int) -> Memory | None:
     """Compile what `Algorithm.advance` runs, and read what it needs; None where the compiler does not tell."""
-    traced = _advance.trace(algorithm, state, placed_steps(algorithm, 1), capacity)
+    traced = algorithm.trace_advance(state, capacity)
     with _shapes_unchecked():
         lowered = traced.lower()
     try:

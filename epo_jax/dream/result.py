@@ -174,13 +174,23 @@ def prepare_folder(folder: str | Path, overwrite: bool = False) -> Path:
     Raises:
         EpoError: it is not empty and not to be overwritten, or it cannot be made or written.
     """
-    path = check_folder(folder, overwrite)
+    check_folder(folder, overwrite)
+    return writable_folder(folder, "output")
+
+
+def writable_folder(folder: str | Path, flag: str) -> Path:
+    """Make a folder, and prove that it can be written.
+
+    Raises:
+        EpoError: it cannot be made or written; named by the flag that gave it.
+    """
+    path = Path(folder).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise EpoError(f"--output={folder}: cannot be written ({error})") from error
+        raise EpoError(f"--{flag}={folder}: cannot be written ({error})") from error
     return path
 
 

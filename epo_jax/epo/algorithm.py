@@ -86,10 +86,18 @@ class Algorithm:
             steps: iterations to make, at most the capacity; traced, so that its value causes no compilation.
             capacity: rows of the returned infos, a leading axis; those from `steps` on are empty.
         """
-        if not isinstance(steps, Array):
-            everywhere = None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
-            steps = jax.device_put(np.int32(steps), everywhere)
-        return _advance(self, state, steps, capacity)
+        return _advance(self, state, self._placed(steps), capacity)
+
+    def trace_advance(self, state: State, capacity: int) -> jax.stages.Traced:
+        """What `advance` runs for these shapes, to be lowered and compiled ahead of time; nothing is given away."""
+        return _advance.trace(self, state, self._placed(1), capacity)
+
+    def _placed(self, steps: int | Int32[Array, ""]) -> Int32[Array, ""]:
+        # Asked for here, since inside the jitted call it would be a transfer that nobody asked for.
+        if isinstance(steps, Array):
+            return steps
+        everywhere = None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec())
+        return jax.device_put(np.int32(steps), everywhere)
 
     @property
     def sharing(self) -> Sharing:

@@ -87,7 +87,7 @@ def test_the_pace_is_that_between_fetches_without_the_first(monkeypatch):
 
 
 def test_the_guard_of_these_tests_refuses_transfers_that_are_not_asked_for(tiny, monkeypatch):
-    monkeypatch.setattr(chunks, "placed_steps", lambda _, steps: jnp.int32(steps))
+    monkeypatch.setattr(Algorithm, "_placed", lambda _, steps: jnp.int32(steps))
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
         epo_jax.dream(tiny, "L1.N5", dataclasses.replace(SMALL, iterations=1), micro_batch=64)
 

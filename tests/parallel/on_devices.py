@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 import epo_jax
-from epo_jax.dream.chunks import CAPACITY, placed_steps
-from epo_jax.epo import algorithm as algorithms
+from epo_jax.dream.chunks import CAPACITY
 from epo_jax.parallel import make_mesh, replicated
 
 LENGTH = 5
@@ -52,12 +51,12 @@ def compare(lm: epo_jax.LanguageModel, dreams: int, population: int, children: i
     algorithm = epo_jax.build(lm, [epo_jax.parse_feature(name, lm) for name in names], config, mesh=mesh)
     keys = jax.vmap(jax.random.key)(np.arange(dreams, dtype=np.uint32))
     state = algorithm.init(replicated(keys, mesh))
-    compiled = algorithms._advance.lower(algorithm, state, placed_steps(algorithm, 1), CAPACITY).compile()
+    compiled = algorithm.trace_advance(state, CAPACITY).lower().compile()
     events: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: events.append(event))
     with jax.transfer_guard("disallow"):
         for _ in range(3):
-            state, _ = algorithm.advance(state, placed_steps(algorithm, 1), CAPACITY)
+            state, _ = algorithm.advance(state, 1, CAPACITY)
     jax.monitoring.clear_event_listeners()
     sharing = algorithm.sharing
     return {
