@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,9 @@ with install_import_hook("epo_jax", "runtime_types.check"):
 
 import jax
 import pytest
+import tiny_models
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-TEXT = "The quick brown fox jumps over the lazy dog and runs away from the bear. A cat sat on a mat, 12 times or 345."
 
 
 @pytest.fixture(scope="session")
@@ -48,62 +47,29 @@ def _forget_programs() -> Iterator[None]:
     jax.clear_caches()
 
 
-def _save_tokenizer(folder: Path, bos: bool = False) -> None:
-    """Save a byte-level BPE tokenizer of about 270 tokens, of which <s> is a BOS that it adds if asked to."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=290, initial_alphabet=alphabet, special_tokens=["<s>"])
-    tokenizer.train_from_iterator([TEXT], trainer)
-    if bos:
-        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>").save_pretrained(folder)
-
-
-def _save_llama(folder: Path, bos: bool = False, seed: int = 0, **changes: object) -> torch.nn.Module:
-    """Save a tiny random Llama in Hugging Face format, with its tokenizer; returns the PyTorch model."""
-    settings = {
-        "vocab_size": 307,
-        "hidden_size": 36,
-        "intermediate_size": 53,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 3,
-        "num_key_value_heads": 3,
-        "max_position_embeddings": 64,
-        "tie_word_embeddings": False,
-        "bos_token_id": 0,
-        "eos_token_id": None,
-        "initializer_range": 0.2,
-    }
-    torch.manual_seed(seed)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(settings | changes))).eval()
-    for name, parameter in model.named_parameters():
-        if name.endswith(".bias") or "norm" in name:
-            # Away from the zeros and ones that would hide a weight which is not read.
-            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.3)
-    model.save_pretrained(folder)
-    _save_tokenizer(folder, bos)
-    return model
-
-
 @pytest.fixture(scope="session")
 def save_llama() -> Callable[..., torch.nn.Module]:
     """The function that saves a tiny random Llama: (folder, bos=False, seed=0, **LlamaConfig) -> PyTorch model."""
-    return _save_llama
+    return functools.partial(tiny_models.save, family="llama")
+
+
+@pytest.fixture(scope="session")
+def save_neox() -> Callable[..., torch.nn.Module]:
+    """The function that saves a tiny random GPT-NeoX: (folder, bos=False, seed=0, **GPTNeoXConfig) -> PyTorch model."""
+    return functools.partial(tiny_models.save, family="gpt_neox")
 
 
 @pytest.fixture(scope="session")
 def save_tokenizer() -> Callable[..., None]:
     """The function that saves a small byte-level BPE tokenizer: (folder, bos=False)."""
-    return _save_tokenizer
+    return tiny_models.save_tokenizer
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama with grouped heads, saved."""
     folder = tmp_path_factory.mktemp("tiny")
-    _save_llama(folder, num_attention_heads=6, num_key_value_heads=2)
+    tiny_models.save(folder, "llama", num_attention_heads=6, num_key_value_heads=2)
     return folder
 
 

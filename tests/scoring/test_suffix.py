@@ -125,6 +125,15 @@ def test_candidates_of_a_model_with_tied_head_and_biases_score_as_when_run_whole
         assert_agree(scorer, draw(60, len(names)))
 
 
+@pytest.mark.parametrize("parallel", [True, False])
+def test_candidates_of_a_gpt_neox_score_as_when_run_whole(save_neox, tmp_path, parallel):
+    save_neox(tmp_path, use_parallel_residual=parallel)
+    lm = epo_jax.load_model(str(tmp_path), dtype="float32")
+    for names in (NEURONS, LOGITS):
+        scorer = scorer_of(lm, names, "a BOS, prefix and suffix", blocks=BLOCKS["many blocks in chunks"])
+        assert_agree(scorer, draw(60, len(names)))
+
+
 @pytest.mark.parametrize(
     ("frozen", "names", "read"),
     [
