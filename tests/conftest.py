@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# Tests compile a thousand small programs and run each for a moment: machine code need not be optimized.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 from jaxtyping import install_import_hook
 

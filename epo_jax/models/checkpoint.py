@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from epo_jax.errors import EpoError
-from epo_jax.models.config import DTYPES, DecoderConfig
+from epo_jax.models.config import DecoderConfig
 from epo_jax.models.decoder import abstract_decoder
 
 
@@ -30,6 +32,11 @@ class Checkpoint:
     source: str
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
+
+    def without(self, ignored: Sequence[str]) -> Checkpoint:
+        """The same without the tensors whose names some regular expressions match."""
+        kept = {name: shape for name, shape in self.shapes.items() if not any(re.fullmatch(p, name) for p in ignored)}
+        return dataclasses.replace(self, shapes=kept)
 
 
 Transform = Callable[[np.ndarray, DecoderConfig], np.ndarray]
@@ -110,10 +117,9 @@ def load_parameters(
             raise EpoError(
                 f"{checkpoint.source}: tensor {copy} differs from {original}, though the configuration makes them one"
             )
-    dtype = jnp.dtype(DTYPES[config.dtype])
     filled = []
     for name, path, variable in flat:
-        array = _read(sources[name], config, checkpoint, variable.get_value().shape, dtype, sizes)
+        array = _read(sources[name], config, checkpoint, variable.get_value(), sizes)
         filled.append((path, variable.replace(jnp.asarray(array))))
     return nnx.from_flat_state(filled)
 
@@ -122,12 +128,11 @@ def _read(
     weight: Weight,
     config: DecoderConfig,
     checkpoint: Checkpoint,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
+    parameter: jax.ShapeDtypeStruct,
     sizes: Mapping[str, int],
 ) -> np.ndarray:
     names = list(_tensor_names(weight, config))
-    one = _shape_of_one(weight, shape)
+    one = _shape_of_one(weight, parameter.shape)
 
     def check(name: str, fits: bool) -> None:
         if not fits:
@@ -139,7 +144,7 @@ def _read(
     # Sizes first: an array is made for what the files hold, whatever the configuration says.
     for name in names:
         check(name, math.prod(checkpoint.shapes[name]) == sizes[name])
-    array = np.empty(shape, dtype)
+    array = np.empty(parameter.shape, parameter.dtype)
     for slot, name in zip(array if _stacked(weight) else [array], names, strict=True):
         tensor = checkpoint.read(name)
         try:

@@ -1,4 +1,4 @@
-"""The one decoder for all model families: a stack of pre-norm blocks, scanned, whose named sites can be observed."""
+"""The one decoder for all model families: a stack of blocks, scanned, whose named sites can be observed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from jax import Array
 from jaxtyping import Float, Float32, Int
 
 from epo_jax.axes import Hidden
-from epo_jax.models.blocks import MLP, Attention, Block, KeysValues, linear, norm, rotary_angles, rotate
+from epo_jax.models.blocks import MLP, Attention, Block, KeysValues, Layer, layers_of, linear, norm, softcapped
 from epo_jax.models.config import DTYPES, DecoderConfig
+from epo_jax.models.rotary import turns_at
 from epo_jax.models.sites import (
     ATTN_OUT,
     MLP_OUT,
@@ -48,12 +49,12 @@ __all__ = [
     "Decoder",
     "Kept",
     "KeysValues",
+    "Layer",
     "Observer",
     "Tap",
     "Z",
     "abstract_decoder",
-    "rotary_angles",
-    "rotate",
+    "turns_at",
 ]
 
 Carry = TypeVar("Carry")
@@ -65,7 +66,9 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
         dtype = DTYPES[config.dtype]
         self.config = config
-        self.embedding = nnx.Embed(config.vocab_size, config.width, dtype=dtype, param_dtype=dtype, rngs=rngs)
+        embed = functools.partial(nnx.Embed, features=config.width, dtype=dtype, param_dtype=dtype, rngs=rngs)
+        self.embedding = embed(config.vocab_size)
+        self.positions = embed(config.max_positions) if config.learned_positions else None
 
         @nnx.split_rngs(splits=config.layers)
         @nnx.vmap(in_axes=0, out_axes=0)
@@ -73,24 +76,33 @@ class Decoder(nnx.Module):
             return Block(config, rngs)
 
         self.blocks = stack(rngs)
-        self.norm = norm(config, rngs)
-        self.head = None if config.tied else linear(config, False, rngs)(config.width, config.vocab_size)
+        self.norm = norm(config, config.width, rngs)
+        self.head = None if config.tied else linear(config, config.head_bias, rngs)(config.width, config.vocab_size)
 
-    def embed(self, ids: Int[Array, "*rows"]) -> Float[Array, "*rows D"]:
-        """Embeddings of token ids, as they enter the first block."""
-        return self.embedding(ids)
+    def embed(self, ids: Int[Array, "*rows"], positions: Int[Array, "*#rows"] | None = None) -> Float[Array, "*rows D"]:
+        """Embeddings of token ids, as they enter the first block.
+
+        Args:
+            ids: tokens.
+            positions: where they stand; by default at 0, 1, ... along the last axis.
+        """
+        embeddings = self.embedding(ids) * self._embedding_scale
+        if self.positions is None:
+            return embeddings
+        return embeddings + self.positions(jnp.arange(ids.shape[-1]) if positions is None else positions)
 
     def embedding_gradient(self, gradient: Hidden) -> Float32[Array, "B S V"]:
-        """Gradient with respect to one-hot tokens, given the gradient with respect to their embeddings."""
-        return self._product("bsd,vd->bsv", gradient, self.embedding.embedding[...])
+        """Gradient with respect to one-hot tokens, given the gradient with respect to what enters the first block."""
+        scaled = gradient * self._embedding_scale
+        return self._product("bsd,vd->bsv", scaled, self.embedding.embedding[...])
 
     def scan(
-        self, body: Callable[[Block, Array, Carry, Any], tuple[Carry, Any]], carry: Carry, inputs: Any = None
+        self, body: Callable[[Block, Layer, Carry, Any], tuple[Carry, Any]], carry: Carry, inputs: Any = None
     ) -> tuple[Carry, Any]:
         """Scan over the blocks.
 
         Args:
-            body: (block, layer, carry, input) -> (carry, output), where layer is a traced int32.
+            body: (block, layer, carry, input) -> (carry, output).
             carry: what goes in at the bottom.
             inputs: a pytree of arrays with a leading axis L.
 
@@ -99,12 +111,11 @@ class Decoder(nnx.Module):
         """
         graphdef, parameters = nnx.split(self.blocks)
 
-        def advance(carry: Carry, inputs: tuple[Array, nnx.State, Any]) -> tuple[Carry, Any]:
+        def advance(carry: Carry, inputs: tuple[Layer, nnx.State, Any]) -> tuple[Carry, Any]:
             layer, block_parameters, more = inputs
             return body(nnx.merge(graphdef, block_parameters), layer, carry, more)
 
-        layers = jnp.arange(self.config.layers, dtype=jnp.int32)
-        return jax.lax.scan(advance, carry, (layers, parameters, inputs))
+        return jax.lax.scan(advance, carry, (layers_of(self.config), parameters, inputs))
 
     def __call__(
         self, embeddings: Hidden, observer: Observer = NOBODY, kept: Kept = None, past: KeysValues | None = None
@@ -124,16 +135,15 @@ class Decoder(nnx.Module):
         batch, length, _ = embeddings.shape
         before = 0 if past is None else past.keys.shape[1]
         positions = jnp.broadcast_to(jnp.arange(before, before + length), (batch, length))
-        angles = rotary_angles(self.config, positions)
-        causal = (jnp.arange(length)[:, None] >= jnp.arange(length))[None]
+        turns = turns_at(self.config.rotary, positions)
 
         def advance(
-            block: Block, layer: Array, carry: tuple[Hidden, Kept], past: KeysValues | None
+            block: Block, layer: Layer, carry: tuple[Hidden, Kept], past: KeysValues | None
         ) -> tuple[tuple[Hidden, Kept], KeysValues]:
             x, kept = carry
-            tap = observer.at(layer)
-            queries, own, kept = block.enter(x, angles, tap, kept)
-            z, pattern = block.attention.mix(queries, own, causal, past)
+            tap = observer.at(layer.number)
+            queries, own, kept = block.enter(x, turns, layer, tap, kept)
+            z, pattern = block.attention.mix(queries, own, layer, past)
             return block.leave(x, z, tap, tap(kept, PATTERN, pattern)), own
 
         (x, kept), cache = self.scan(advance, (embeddings, kept), past)
@@ -142,14 +152,26 @@ class Decoder(nnx.Module):
     def unembed(self, hidden: Float[Array, "*rows D"]) -> Float32[Array, "*rows V"]:
         """Logits of rows of the normed final residual stream."""
         if self.head is None:
-            return self._product("...d,vd->...v", hidden, self.embedding.embedding[...])
-        return self._product("...d,dv->...v", hidden, self.head.kernel[...])
+            found = self._product("...d,vd->...v", hidden, self.embedding.embedding[...])
+        else:
+            found = self._product("...d,dv->...v", hidden, self.head.kernel[...])
+        if self.head is not None and self.head.bias is not None:
+            found += self.head.bias[...]
+        return softcapped(found, self.config.logit_softcap)
 
     def logit(self, hidden: Float[Array, "*rows D"], tokens: Int[Array, "*rows"]) -> Float32[Array, "*rows"]:
         """The logit of one token for each row of the normed final residual stream."""
         if self.head is None:
-            return self._product("...d,...d->...", hidden, self.embedding.embedding[...][tokens])
-        return self._product("...d,d...->...", hidden, self.head.kernel[...][:, tokens])
+            found = self._product("...d,...d->...", hidden, self.embedding.embedding[...][tokens])
+        else:
+            found = self._product("...d,d...->...", hidden, self.head.kernel[...][:, tokens])
+        if self.head is not None and self.head.bias is not None:
+            found += self.head.bias[...][tokens]
+        return softcapped(found, self.config.logit_softcap)
+
+    @property
+    def _embedding_scale(self) -> Array:
+        return jnp.asarray(self.config.embedding_scale, DTYPES[self.config.dtype])
 
     def _product(self, subscripts: str, left: Array, right: Array) -> Array:
         return jnp.einsum(subscripts, left, right, precision=self.config.precision, preferred_element_type=jnp.float32)

@@ -67,7 +67,8 @@ def _load_gguf(path: Path, source: str, dtype: str) -> LanguageModel:
     family = family_of_gguf(file.metadata["general.architecture"], str(path))
     tokenizer = tokenizer_from_gguf(file.metadata, str(path))
     config = family.from_gguf(file.metadata, file.checkpoint, dtype)
-    params = load_parameters(config, family.gguf_weights, file.checkpoint)
+    checkpoint = file.checkpoint.without(family.gguf_ignored)
+    params = load_parameters(config, family.gguf_weights, checkpoint)
     return LanguageModel(abstract_decoder(config)[0], params, tokenizer, config, source)
 
 

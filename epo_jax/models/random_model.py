@@ -101,7 +101,7 @@ def random_parameters(config: DecoderConfig, deviation: float, source: str) -> n
     filled = []
     for path, variable in flat:
         name = ".".join(map(str, path))
-        shape, dtype = variable.get_value().shape, jnp.dtype(DTYPES[config.dtype])
+        shape, dtype = variable.get_value().shape, variable.get_value().dtype
         if name.endswith((".scale", ".bias")):
             array = jnp.full(shape, float(name.endswith(".scale")), dtype)
         else:

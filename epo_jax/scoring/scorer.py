@@ -77,7 +77,8 @@ class LanguageModelScorer:
             float32[N, T, V], and what evaluation needs of these prompts.
         """
         decoder, length, first = self.decoder, ids.shape[1], self.first_scored
-        embeddings = decoder.embed(self.after_prefix(ids))
+        sequences = self.after_prefix(ids)
+        embeddings = decoder.embed(sequences, len(self.prefix) + jnp.arange(sequences.shape[1]))
         lengths = jnp.full(ids.shape[0], length, jnp.int32)
         shown = self.reading.shown(lengths, len(self.prefix), len(self.suffix), length)
         past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int32
 
 from epo_jax.epo.scorer import Candidates, Scores
 from epo_jax.features.base import LOGITS, Feature, Kept
-from epo_jax.models.decoder import PATTERN, Block, KeysValues, rotary_angles
+from epo_jax.models.decoder import PATTERN, Block, KeysValues, Layer, turns_at
 from epo_jax.scoring.forward import empty_kept, features_for, observer_of, rows_of_logits, surprisal
 from epo_jax.scoring.packing import block_of, in_chunks, most_candidates
 from epo_jax.scoring.parents import ParentRows
@@ -106,37 +106,37 @@ def _block_scores(scorer: LanguageModelScorer, parents: ParentRows, part: Part) 
     rows = _rows(scorer, part, width)
     of_rows, axis = features_for(scorer.features, part.dream[rows.source // width])
     per_row = of_rows if axis == 0 else None
-    angles = rotary_angles(config, before + rows.source % width)
+    positions = before + rows.source % width
+    turns = turns_at(config.rotary, positions)
     column = jnp.arange(width)
     parental = (column < part.first[:, None])[..., None, None]
-    visible = (column[:, None] >= column)[None]
 
     def observed(per_row: Feature | None) -> Any:
         return observer_of(of_rows if per_row is None else per_row, axis)
 
-    def advance(block: Block, layer: Array, carry: Any, past: KeysValues | None) -> tuple[Any, None]:
+    def advance(block: Block, layer: Layer, carry: Any, past: KeysValues | None) -> tuple[Any, None]:
         x, kept, queries, own = carry
-        count = rows.needed(layer)
+        count = rows.needed(layer.number)
 
         def enter(inputs: Any, outputs: Any) -> Any:
-            x, angles, per_row = inputs
-            queries, own, kept = block.enter(x, angles, observed(per_row).at(layer), outputs[2])
+            x, turns, per_row = inputs
+            queries, own, kept = block.enter(x, turns, layer, observed(per_row).at(layer.number), outputs[2])
             return queries, own, kept
 
-        queries, own, kept = in_chunks(enter, count, chunks, (x, angles, per_row), (queries, own, kept))
+        queries, own, kept = in_chunks(enter, count, chunks, (x, turns, per_row), (queries, own, kept))
         everyone = jax.tree.map(
-            lambda mine, theirs: jnp.where(parental, theirs[part.parent, layer], mine[rows.rank]),
+            lambda mine, theirs: jnp.where(parental, theirs[part.parent, layer.number], mine[rows.rank]),
             own,
             parents.keys_values,
         )
-        z, pattern = block.attention.mix(queries[rows.rank], everyone, visible, past)
+        z, pattern = block.attention.mix(queries[rows.rank], everyone, layer, past)
         z = z.reshape(many * width, *z.shape[2:])
         pattern = pattern.reshape(many * width, *pattern.shape[2:])
 
         def leave(inputs: Any, outputs: Any) -> Any:
             source, per_row = inputs
             x, kept = outputs
-            tap = observed(per_row).at(layer)
+            tap = observed(per_row).at(layer.number)
             if PATTERN in scorer.features.sites:
                 kept = tap(kept, PATTERN, pattern[source])
             return block.leave(x, z[source], tap, kept)
@@ -144,7 +144,7 @@ def _block_scores(scorer: LanguageModelScorer, parents: ParentRows, part: Part) 
         x, kept = in_chunks(leave, count, chunks, (rows.source, per_row), (x, kept))
         return (x, kept, queries, own), None
 
-    x = decoder.embed(tokens.reshape(-1)[rows.source])
+    x = decoder.embed(tokens.reshape(-1)[rows.source], positions)
     size = x.shape[0]
     heads = jnp.zeros((size, config.heads, config.head_dim), x.dtype)
     kv = jnp.zeros((size, config.kv_heads, config.head_dim), x.dtype)

@@ -14,6 +14,7 @@ import pytest
 from absl import flags
 
 import epo_jax
+from epo_jax import command_line
 from epo_jax.dream import __main__ as command
 from epo_jax.dream import history as histories
 
@@ -26,7 +27,8 @@ def run(*arguments: str) -> int:
     for name in flags.FLAGS:
         flags.FLAGS[name].unparse()
     try:
-        command.main(command._parse_flags(["dream", *arguments]))
+        command_line.parse_flags(["dream", *arguments], command.PROGRAM)
+        command_line.guarded(command.main, command.PROGRAM)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0

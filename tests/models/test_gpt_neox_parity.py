@@ -14,7 +14,7 @@ import torch
 import torch_oracle
 import transformers
 from flax import nnx
-from parity import assert_same_logits, both_sides, random_ids, round_parameters, torch_logits
+from parity import assert_dtypes, assert_same_logits, both_sides, random_ids, round_parameters, torch_logits
 
 import epo_jax
 from epo_jax.models import decoder as sites
@@ -100,7 +100,7 @@ def test_half_precision_is_as_close_as_its_rounding(
 ) -> None:
     model = save_neox(tmp_path, use_parallel_residual=parallel)
     lm = epo_jax.load_model(str(tmp_path), dtype=dtype)
-    assert {leaf.dtype for leaf in jax.tree.leaves(lm.params)} == {jnp.dtype(DTYPES[dtype])}
+    assert_dtypes(lm, dtype)
     ids = random_ids(307)
     found = epo_jax.logits(lm, ids)
     assert found.dtype == jnp.float32
@@ -118,7 +118,7 @@ def test_norms_are_computed_in_float32(kind: str, dtype: str, shift: float, neox
     # Sums of squares of these rows are beyond float16, and their spread is lost in sums that bfloat16 keeps.
     config = dataclasses.replace(epo_jax.load_model(str(neox_folder), dtype="float32").config, norm=kind, dtype=dtype)
     rows = jnp.asarray(np.random.default_rng(0).normal(shift, 3, (5, config.width)) * 8, DTYPES[dtype])
-    found = norm(config, nnx.Rngs(0))(rows)
+    found = norm(config, config.width, nnx.Rngs(0))(rows)
     assert found.dtype == DTYPES[dtype]
     exact = np.asarray(rows, np.float64)
     mean = exact.mean(axis=-1, keepdims=True) if kind == "layer" else 0.0

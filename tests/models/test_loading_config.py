@@ -82,20 +82,10 @@ def test_unknown_attribute_is_refused_by_name(changes: dict[str, object], folder
 @pytest.mark.parametrize(
     "rope",
     [
-        {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
-        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None},
-        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}, "rope_parameters": None},
-        {
-            "rope_parameters": {
-                "rope_type": "llama3",
-                "rope_theta": 10000.0,
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 32,
-            }
-        },
+        {"rope_parameters": {"rope_type": "proportional", "factor": 2.0, "rope_theta": 10000.0}},
+        {"rope_parameters": {"rope_type": "llama3", "factor": 2.0, "rope_theta": 10000.0}},
+        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0, "alpha": 1000.0}, "rope_parameters": None},
         {"rope_interleaved": True},
     ],
 )

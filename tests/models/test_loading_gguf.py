@@ -179,7 +179,8 @@ def test_unsupported_gguf_architecture_is_named_with_those_supported(tiny_folder
         ("llama.rope.freq_base", "x", "rope_theta"),
         ("llama.rope.freq_base", 0.0, "rope_theta"),
         ("llama.attention.layer_norm_rms_epsilon", float("nan"), "norm_eps"),
-        ("llama.rope.scaling.type", "linear", "llama.rope.scaling.type"),
+        ("llama.rope.scaling.type", "linear", "lacks factor"),
+        ("llama.rope.scaling.type", 3, "llama.rope.scaling.type=3"),
         ("llama.expert_count", 8, "llama.expert_count"),
         ("tokenizer.ggml.tokens", None, "tokenizer.ggml.tokens"),
         ("tokenizer.ggml.tokens", 7, "tokenizer.ggml.tokens"),
@@ -203,7 +204,7 @@ def test_gguf_with_odd_heads_is_refused(tiny_folder: Path, tmp_path: Path) -> No
     for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
         metadata[f"llama.{key}"] = 7
     path = write_gguf(tmp_path / "m.gguf", metadata, gguf_tensors(tiny_folder))
-    assert "head width of 7 is odd" in refusal(path)
+    assert "dimension_count=7 is no even number" in refusal(path)
 
 
 def test_gguf_tensors_that_do_not_fit_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
@@ -211,7 +212,9 @@ def test_gguf_tensors_that_do_not_fit_are_refused(tiny_folder: Path, tmp_path: P
     norm = "output_norm.weight"
     for change, says in (
         ({norm: None}, f"lacks {norm}"),
-        ({"rope_freqs.weight": np.ones(3, np.float32)}, "rope_freqs.weight"),
+        ({"rope_freqs.weight": np.zeros(3, np.float32)}, "rope_freqs.weight"),
+        ({"rope_freqs.weight": np.ones(4, np.float32)}, "rope_freqs.weight has 4 numbers"),
+        ({"rope_freq.weight": np.ones(3, np.float32)}, "rope_freq.weight"),
         ({"blk.0.attn_q.bias": np.ones(36, np.float32)}, "blk.1.attn_q.bias"),
         ({norm: np.ones(35, np.float32)}, norm),
         ({norm: np.ones(36, np.int32)}, norm),

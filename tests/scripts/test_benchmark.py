@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import epo_jax
-from epo_jax.models.config import DecoderConfig
+from epo_jax.models.config import DecoderConfig, Rotary
 from epo_jax.models.random_model import random_config
+from epo_jax.models.rotary import frequencies_of
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -202,8 +203,7 @@ def test_operations_of_the_embedded_shape_are_those_of_its_matrices():
         mlp_width=1536,
         max_positions=8192,
         norm_eps=1e-5,
-        rope_theta=1e5,
-        rotary_dim=64,
+        rotary=(Rotary(frequencies_of(1e5, 64)),),
         tied=True,
     )
     shape = flops.shape_of(config)

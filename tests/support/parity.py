@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from flax import nnx
 
 import epo_jax
 from epo_jax.models import decoder as sites
+from epo_jax.models.config import DTYPES
+
+# How the families name the parameters of their norms.
+NORM = re.compile(r"norm|\bln_")
 
 
 def random_ids(vocab_size: int, shape: tuple[int, int] = (3, 17), seed: int = 0) -> np.ndarray:
@@ -26,9 +31,17 @@ def torch_logits(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
 
 
 def round_parameters(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    # Parameters alone: model.to(dtype) would round the rotary frequencies too.
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype).to(torch.float32)
+    # Parameters alone: model.to(dtype) would round the rotary frequencies too. Norms keep theirs, as ours do.
+    for name, parameter in model.named_parameters():
+        if not NORM.search(name):
+            parameter.data = parameter.data.to(dtype).to(torch.float32)
+
+
+def assert_dtypes(lm: epo_jax.LanguageModel, dtype: str) -> None:
+    """Norms are float32, everything else is what was asked for."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(lm.params):
+        norm = "norm" in jax.tree_util.keystr(path)
+        assert leaf.dtype == (jnp.float32 if norm else DTYPES[dtype]), path
 
 
 def assert_same_logits(folder: Path, model: torch.nn.Module) -> None:

@@ -29,7 +29,9 @@ def family_of_gguf(architecture: str, source: str) -> Family:
     Raises:
         EpoError: there is none, with those that there are.
     """
-    return _family({family.gguf_architecture: family for family in FAMILIES}, architecture, source)
+    return _family(
+        {family.gguf_architecture: family for family in FAMILIES if family.gguf_architecture}, architecture, source
+    )
 
 
 def _family(families: dict[str, Family], architecture: str, source: str) -> Family:

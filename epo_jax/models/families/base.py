@@ -10,6 +10,7 @@ from typing import Any
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint, Weight
 from epo_jax.models.config import ACTIVATIONS, DecoderConfig
+from epo_jax.models.families.gguf_rope import ROPE_TENSORS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,23 +19,26 @@ class Family:
 
     Attributes:
         hf_architecture: the name under `architectures` in config.json.
-        gguf_architecture: `general.architecture` of a GGUF file.
+        gguf_architecture: `general.architecture` of a GGUF file; None where llama.cpp does not write the family, or
+            under another family's name.
         from_hf: (config.json as transformers normalizes it, source, dtype) -> configuration.
         from_gguf: (metadata, checkpoint, dtype) -> configuration.
         hf_weights: where parameters come from in safetensors files.
         gguf_weights: the same in GGUF files.
+        gguf_ignored: regular expressions of tensors in GGUF files that hold no parameter.
         hf_ignored: regular expressions of tensors in safetensors files, of any type, that carry nothing to load.
         hf_copies: (configuration) -> tensors that may be saved twice, each with the one that it must equal.
     """
 
     hf_architecture: str
-    gguf_architecture: str
+    gguf_architecture: str | None
     from_hf: Callable[[Mapping[str, Any], str, str], DecoderConfig]
     from_gguf: Callable[[Mapping[str, Any], Checkpoint, str], DecoderConfig]
     hf_weights: Sequence[Weight]
     gguf_weights: Sequence[Weight]
-    hf_ignored: Sequence[str]
-    hf_copies: Callable[[DecoderConfig], Mapping[str, str]]
+    gguf_ignored: Sequence[str] = ROPE_TENSORS
+    hf_ignored: Sequence[str] = ()
+    hf_copies: Callable[[DecoderConfig], Mapping[str, str]] = lambda _config: {}
 
 
 # Attributes of config.json that do not change what the forward pass computes.
@@ -80,25 +84,35 @@ def check_hf(
         raise EpoError(f"{source}: config.json has settings that are not supported: {', '.join(unhandled)}")
 
 
-def rope_settings(config: Mapping[str, Any], known: Collection[str], source: str) -> dict[str, Any]:
-    """What a config.json says of rotary positions, as far as it may.
+# Attributes of config.json that most families have, with the settings' names in `DecoderConfig`.
+SIZES = {
+    "head_dim": "head_dim",
+    "hidden_act": "activation",
+    "hidden_size": "width",
+    "intermediate_size": "mlp_width",
+    "max_position_embeddings": "max_positions",
+    "num_attention_heads": "heads",
+    "num_hidden_layers": "layers",
+    "num_key_value_heads": "kv_heads",
+    "tie_word_embeddings": "tied",
+    "vocab_size": "vocab_size",
+}
+
+
+def hf_settings(config: Mapping[str, Any], names: Mapping[str, str], source: str) -> dict[str, Any]:
+    """Settings of a decoder that a config.json names, checked one by one.
 
     Args:
         config: its attributes.
-        known: settings under rope_parameters that the family translates.
+        names: attribute -> the setting's name in `DecoderConfig`.
         source: the file or folder, for messages.
 
     Raises:
-        EpoError: a scaling of positions, or another setting, that the decoder does not implement.
+        EpoError: impossible values, all listed.
     """
-    rope = dict(config["rope_parameters"] or {})
-    kind = rope.pop("rope_type", "default")
-    if kind != "default" or not rope.keys() <= set(known):
-        raise EpoError(
-            f"{source}: rope_parameters={config['rope_parameters']} is not supported; the family is read with "
-            f"rope_type 'default' and {', '.join(known)}"
-        )
-    return rope
+    settings = {setting: config.get(name) for name, setting in names.items()}
+    check_settings(settings, source)
+    return settings
 
 
 def gguf_settings(
@@ -109,7 +123,7 @@ def gguf_settings(
     Args:
         metadata: every key with its value.
         handled: keys that must be there, each with the setting's name in `DecoderConfig`; all of one family's prefix.
-        others: keys that may be there.
+        others: keys that may be there, without the prefix.
         source: the file, for messages.
 
     Raises:
@@ -117,7 +131,7 @@ def gguf_settings(
     """
     prefix = next(iter(handled)).partition(".")[0] + "."
     keys = {key for key in metadata if key.startswith(prefix)}
-    unknown = sorted(keys - set(handled) - set(others))
+    unknown = sorted(keys - set(handled) - {prefix + other for other in others})
     missing = sorted(set(handled) - keys)
     problems = [f"has {key}, which is not supported" for key in unknown] + [f"lacks {key}" for key in missing]
     if problems:
@@ -141,12 +155,13 @@ def check_settings(settings: Mapping[str, Any], source: str) -> None:
         "int": f"a whole number from 1 to {LARGEST}",
         "float": "a finite number, not negative",
         "bool": "true or false",
+        "float | None": "a finite number above 0, or nothing",
         "str": "a text",
     }
     wrong = [
         f"{name}={value!r} where {wants[str(kinds[name])]} is read"
         for name, value in settings.items()
-        if not _possible(str(kinds[name]), value)
+        if str(kinds[name]) in wants and not _possible(str(kinds[name]), value)
     ]
     if wrong:
         raise EpoError(f"{source}: not a valid configuration: {', '.join(wrong)}")
@@ -163,14 +178,11 @@ def decoder_config(source: str, **settings: Any) -> DecoderConfig:
     problems = []
     if config.heads % config.kv_heads:
         problems.append(f"{config.kv_heads} key and value heads do not divide {config.heads} heads")
-    if config.rotary_dim == config.head_dim and config.head_dim % 2:
-        problems.append(f"a head width of {config.head_dim} is odd, and rotary positions pair its components")
-    elif config.rotary_dim % 2 or config.rotary_dim > config.head_dim:
-        problems.append(
-            f"rotary positions turn {config.rotary_dim} components, not an even number of a head's {config.head_dim}"
-        )
-    if config.rope_theta == 0:
-        problems.append("rope_theta=0 is no base of rotary positions")
+    if config.rotary_dim > config.head_dim:
+        problems.append(f"rotary positions turn {config.rotary_dim} components of a head's {config.head_dim}")
+    for name, values in (("layer_rotary", config.layer_rotary), ("windows", config.windows)):
+        if values and len(values) != config.layers:
+            problems.append(f"{len(values)} {name} do not go with {config.layers} layers")
     if problems:
         raise EpoError(f"{source}: not a valid configuration: {', '.join(problems)}")
     return config
@@ -179,6 +191,8 @@ def decoder_config(source: str, **settings: Any) -> DecoderConfig:
 def _possible(kind: str, value: object) -> bool:
     if kind in ("bool", "str"):
         return isinstance(value, bool if kind == "bool" else str)
+    if kind == "float | None":
+        return value is None or (_possible("float", value) and value != 0)
     if isinstance(value, bool) or not isinstance(value, int if kind == "int" else (int, float)):
         return False
     return 1 <= value <= LARGEST if kind == "int" else 0 <= value < math.inf

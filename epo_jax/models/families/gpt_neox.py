@@ -16,8 +16,9 @@ from epo_jax.models.families.base import (
     check_settings,
     decoder_config,
     gguf_settings,
-    rope_settings,
 )
+from epo_jax.models.families.gguf_rope import ROPE_KEYS, gguf_rotary
+from epo_jax.models.families.rope import rotary_of
 
 HANDLED = (
     "attention_bias hidden_act hidden_size intermediate_size layer_norm_eps max_position_embeddings "
@@ -35,10 +36,6 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     from transformers import GPTNeoXConfig
 
     check_hf(config, GPTNeoXConfig().to_dict(), HANDLED, FAMILY.hf_architecture, source)
-    rope = rope_settings(config, ["rope_theta", "partial_rotary_factor"], source)
-    share = rope.get("partial_rotary_factor")
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-        raise EpoError(f"{source}: rotary_pct (partial_rotary_factor) is {share!r}, where a number in (0, 1] is read")
     settings = {
         "vocab_size": config["vocab_size"],
         "width": config["hidden_size"],
@@ -47,15 +44,18 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
         "mlp_width": config["intermediate_size"],
         "max_positions": config["max_position_embeddings"],
         "norm_eps": config["layer_norm_eps"],
-        "rope_theta": rope.get("rope_theta"),
         "activation": config["hidden_act"],
         "parallel_residual": config["use_parallel_residual"],
         "tied": config["tie_word_embeddings"],
         "attention_bias": config["attention_bias"],
+        "output_bias": config["attention_bias"],
     }
     check_settings(settings, source)
-    turned = int(settings["width"] // settings["heads"] * share)
-    return _decoder_config(source, settings, rotary_dim=turned, dtype=dtype)
+    head_dim = settings["width"] // settings["heads"]
+    rotary, settings["max_positions"] = rotary_of(
+        config["rope_parameters"], head_dim, settings["max_positions"], source, partial=True
+    )
+    return _decoder_config(source, settings, rotary=(rotary,), dtype=dtype)
 
 
 GGUF_HANDLED = {
@@ -65,10 +65,9 @@ GGUF_HANDLED = {
     "gptneox.feed_forward_length": "mlp_width",
     "gptneox.attention.head_count": "heads",
     "gptneox.attention.layer_norm_epsilon": "norm_eps",
-    "gptneox.rope.dimension_count": "rotary_dim",
     "gptneox.use_parallel_residual": "parallel_residual",
 }
-GGUF_OPTIONAL = ("gptneox.rope.freq_base", "gptneox.vocab_size")
+GGUF_OPTIONAL = ("vocab_size", *ROPE_KEYS)
 
 
 def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -> DecoderConfig:
@@ -79,14 +78,20 @@ def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -
     Raises:
         EpoError: a key that is missing, or one that the decoder does not implement.
     """
+    settings = gguf_settings(metadata, GGUF_HANDLED, GGUF_OPTIONAL, checkpoint.source)
+    head_dim = settings["width"] // settings["heads"]
+    rotary, settings["max_positions"] = gguf_rotary(
+        metadata, "gptneox", head_dim, settings["max_positions"], checkpoint
+    )
     return _decoder_config(
         checkpoint.source,
-        gguf_settings(metadata, GGUF_HANDLED, GGUF_OPTIONAL, checkpoint.source),
+        settings,
         vocab_size=len(metadata["tokenizer.ggml.tokens"]),
-        rope_theta=metadata.get("gptneox.rope.freq_base", 10000.0),
+        rotary=(rotary,),
         activation="gelu",
         tied="output.weight" not in checkpoint.shapes,
         attention_bias="blk.0.attn_qkv.bias" in checkpoint.shapes,
+        output_bias="blk.0.attn_output.bias" in checkpoint.shapes,
         dtype=dtype,
     )
 

@@ -10,13 +10,19 @@ import numpy as np
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint, Weight, transposed
 from epo_jax.models.config import DecoderConfig
-from epo_jax.models.families.base import Family, check_hf, decoder_config, gguf_settings, rope_settings
+from epo_jax.models.families.base import (
+    SIZES,
+    Family,
+    check_hf,
+    check_settings,
+    decoder_config,
+    gguf_settings,
+    hf_settings,
+)
+from epo_jax.models.families.gguf_rope import ROPE_KEYS, gguf_rotary
+from epo_jax.models.families.rope import rotary_of
 
-HANDLED = (
-    "attention_bias head_dim hidden_act hidden_size intermediate_size max_position_embeddings mlp_bias "
-    "num_attention_heads num_hidden_layers num_key_value_heads rms_norm_eps rope_parameters tie_word_embeddings "
-    "vocab_size"
-).split()
+NAMES = {**SIZES, "rms_norm_eps": "norm_eps", "attention_bias": "attention_bias", "mlp_bias": "mlp_bias"}
 
 
 def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig:
@@ -31,27 +37,14 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     # A config.json may say what the default is.
     if config.get("rope_interleaved", False):
         raise EpoError(f"{source}: rope_interleaved={config['rope_interleaved']} is not supported")
-    check_hf(config, LlamaConfig().to_dict(), [*HANDLED, "rope_interleaved"], FAMILY.hf_architecture, source)
-    rope = rope_settings(config, ["rope_theta"], source)
-    return decoder_config(
-        source,
-        vocab_size=config["vocab_size"],
-        width=config["hidden_size"],
-        layers=config["num_hidden_layers"],
-        heads=config["num_attention_heads"],
-        kv_heads=config["num_key_value_heads"],
-        head_dim=config["head_dim"],
-        mlp_width=config["intermediate_size"],
-        max_positions=config["max_position_embeddings"],
-        norm_eps=config["rms_norm_eps"],
-        rope_theta=rope.get("rope_theta"),
-        rotary_dim=config["head_dim"],
-        activation=config["hidden_act"],
-        tied=config["tie_word_embeddings"],
-        attention_bias=config["attention_bias"],
-        mlp_bias=config["mlp_bias"],
-        dtype=dtype,
+    check_hf(
+        config, LlamaConfig().to_dict(), [*NAMES, "rope_parameters", "rope_interleaved"], FAMILY.hf_architecture, source
     )
+    settings = hf_settings(config, NAMES, source)
+    rotary, settings["max_positions"] = rotary_of(
+        config["rope_parameters"], settings["head_dim"], settings["max_positions"], source
+    )
+    return decoder_config(source, **settings, output_bias=settings["attention_bias"], rotary=(rotary,), dtype=dtype)
 
 
 GGUF_HANDLED = {
@@ -62,10 +55,7 @@ GGUF_HANDLED = {
     "llama.attention.head_count": "heads",
     "llama.attention.layer_norm_rms_epsilon": "norm_eps",
 }
-GGUF_OPTIONAL = (
-    "llama.attention.head_count_kv llama.attention.key_length llama.attention.value_length llama.rope.dimension_count "
-    "llama.rope.freq_base llama.vocab_size"
-).split()
+GGUF_OPTIONAL = ("attention.head_count_kv", "attention.key_length", "attention.value_length", "vocab_size", *ROPE_KEYS)
 
 
 def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -> DecoderConfig:
@@ -84,16 +74,18 @@ def from_gguf(metadata: Mapping[str, Any], checkpoint: Checkpoint, dtype: str) -
             f"{checkpoint.source}: llama.rope.dimension_count={turned} and value_length={values} must equal the head "
             f"width {head_dim}"
         )
+    check_settings({"head_dim": head_dim}, checkpoint.source)
+    rotary, settings["max_positions"] = gguf_rotary(metadata, "llama", head_dim, settings["max_positions"], checkpoint)
     return decoder_config(
         checkpoint.source,
         **settings,
         vocab_size=len(metadata["tokenizer.ggml.tokens"]),
         kv_heads=metadata.get("llama.attention.head_count_kv", heads),
         head_dim=head_dim,
-        rope_theta=metadata.get("llama.rope.freq_base", 10000.0),
-        rotary_dim=head_dim,
+        rotary=(rotary,),
         tied="output.weight" not in checkpoint.shapes,
         attention_bias="blk.0.attn_q.bias" in checkpoint.shapes,
+        output_bias="blk.0.attn_output.bias" in checkpoint.shapes,
         mlp_bias="blk.0.ffn_gate.bias" in checkpoint.shapes,
         dtype=dtype,
     )
