@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Tests compile a thousand small programs and run each for a moment: machine code need not be optimized.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Names that are no model here would be looked up on the hub where there is a network.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from jaxtyping import install_import_hook
 
@@ -49,6 +51,12 @@ def _forget_programs() -> Iterator[None]:
     """Let go of a module's compiled programs: thousands of them would use up the maps that a process may have."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="session")
+def save_model() -> Callable[..., torch.nn.Module]:
+    """The function that saves a tiny random model: (folder, family, bos=False, seed=0, **settings) -> PyTorch model."""
+    return tiny_models.save
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from epo_jax.dream.ranges import expand, expand_seeds
 from epo_jax.dream.result import Result, check_folder
 from epo_jax.dream.table import dreams_table
 from epo_jax.features import parse_feature
-from epo_jax.models import load_model
+from epo_jax.models import LanguageModel, load_model
 from epo_jax.models.config import DTYPES
 from epo_jax.parallel import make_mesh, replicated
 from epo_jax.report import console_table
@@ -56,7 +56,11 @@ _SEARCH_HELP = {
 MODEL = flags.DEFINE_string(
     "model",
     "smollm2-135m",
-    "embedded model's name, .gguf file, folder in Hugging Face format, or random:CONFIG.json for random weights",
+    "embedded model's name, .gguf file, folder in Hugging Face format, random:CONFIG.json for random weights, or an id "
+    "of the Hugging Face hub: owner/name or owner/name/file.gguf",
+)
+REVISION = flags.DEFINE_string(
+    "revision", None, "branch, tag or commit of a model of the Hugging Face hub; by default main"
 )
 FEATURE = flags.DEFINE_multi_string(
     "feature",
@@ -113,11 +117,10 @@ def main() -> None:
         output = OUTPUT.value or _default_output(FEATURE.value)
         check_folder(output, OVERWRITE.value)
         mesh = make_mesh(MESH.value) if MESH.value else None
-        with console.status(f"loading {MODEL.value}"):
-            lm = load_model(MODEL.value, DTYPE.value)
-            if mesh is not None:
-                lm = dataclasses.replace(lm, params=replicated(lm.params, mesh))
-            features = [parse_feature(text, lm) for text in texts]
+        lm = _load(console)
+        if mesh is not None:
+            lm = dataclasses.replace(lm, params=replicated(lm.params, mesh))
+        features = [parse_feature(text, lm) for text in texts]
         dreams = list(itertools.product(features, seeds))
         several = len(dreams) > 1
         if several:
@@ -150,6 +153,20 @@ def main() -> None:
     if results[0].run.stopped:
         print(f"{PROGRAM}: {results[0].run.stopped}; everything found so far is in {output}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _load(console: Console) -> LanguageModel:
+    status = console.status("")
+
+    def progress(done: int, whole: int) -> None:
+        # Not before: a download draws bars of its own.
+        status.start()
+        status.update(f"loading {MODEL.value}: {done / whole:.0%}")
+
+    try:
+        return load_model(MODEL.value, DTYPE.value, revision=REVISION.value, progress=progress)
+    finally:
+        status.stop()
 
 
 def _report(console: Console, results: list[Result], output: str) -> None:

@@ -23,7 +23,7 @@ from epo_jax.dream.history import History
 from epo_jax.dream.memory import fitted, rows_alone
 from epo_jax.dream.progress import Callback, Progress
 from epo_jax.dream.record import Record
-from epo_jax.dream.result import Result, Run, check_folder, prepare_folder, writable_folder
+from epo_jax.dream.result import MODEL_COMMIT, Result, Run, check_folder, prepare_folder, writable_folder
 from epo_jax.dream.versions import versions
 from epo_jax.epo import Algorithm, State
 from epo_jax.errors import EpoError
@@ -179,12 +179,13 @@ def dream(
             suffix=template.suffix,
             bos=template.bos,
             init_text=init_text,
-            versions=versions(),
+            versions=versions() | ({MODEL_COMMIT: lm.commit} if lm.commit else {}),
             seconds=seconds,
             stopped=_failure(lm, one, history) or stopped,
             read=str(read),
             micro_batch=rows_alone(algorithm, micro_batch),
             mesh="" if mesh is None else mesh_text(mesh),
+            revision=lm.revision,
         )
         results.append(Result(frontier_of(history, lm.tokenizer), history, run))
     for folder, result in zip(folders, results, strict=bool(folders)):

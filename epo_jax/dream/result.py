@@ -21,6 +21,8 @@ from epo_jax.scoring.reading import LAST
 
 CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON = "config.json", "history.npz", "frontier.csv", "frontier.json"
 PICTURE, REPORT = "frontier.png", "report.html"
+# Among a run's versions: what a model of the hub was when it was loaded, since branches move on.
+MODEL_COMMIT = "model commit"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Run:
     """All that reruns a dream, and how it ended.
 
     Attributes:
-        model: name, file or folder of the model.
+        model: name, file, folder or hub id of the model.
         feature: the feature string.
         search: the search's settings.
         seed: of all randomness.
@@ -43,6 +45,8 @@ class Run:
         read: where the feature is read: "last", "max" or a position.
         micro_batch: rows of tokens that evaluation runs as one block; None in runs of version 0.1.
         mesh: the devices that shared the work, such as "data:8"; empty for one.
+        revision: of a model of the hub, the branch, tag or commit that was asked for; the commit that it stood for is
+            in `versions`.
     """
 
     model: str
@@ -60,11 +64,15 @@ class Run:
     read: str = LAST
     micro_batch: int | None = None
     mesh: str = ""
+    revision: str | None = None
 
     @property
     def command(self) -> str:
         """The command line that runs the dream again."""
-        flags: dict[str, Any] = {"model": self.model, "feature": self.feature}
+        flags: dict[str, Any] = {"model": self.model}
+        if self.revision is not None:
+            flags["revision"] = self.revision
+        flags["feature"] = self.feature
         flags |= {name: value for name, value in self.search.to_json().items() if name != "search"}
         flags |= {"prefix": self.prefix, "suffix": self.suffix, "bos": self.bos, "seed": self.seed, "dtype": self.dtype}
         if self.init_text is not None:
@@ -134,7 +142,7 @@ class Result:
             settings["read"] = run.read
         return ReportData(
             feature=run.feature,
-            model=run.model,
+            model=run.model if run.revision is None else f"{run.model} at {run.revision}",
             frontier_feature=self.frontier.feature,
             frontier_cross_entropy=self.frontier.cross_entropy,
             frontier_tokens=self.frontier.tokens,
@@ -224,14 +232,18 @@ def merge_frontiers(results: Sequence[Result]) -> Frontier:
     """The frontier over all prompts that several runs of one feature of one model scored.
 
     Raises:
-        EpoError: no results, or results of different models, features, readings, templates or lengths.
+        EpoError: no results, or results of different models or commits, features, readings, templates or lengths.
     """
     told = {
-        (run.model, run.feature, run.read, run.prefix, run.suffix, run.bos, run.search.length)
+        (
+            *(run.model, run.versions.get(MODEL_COMMIT)),
+            *(run.feature, run.read, run.prefix, run.suffix, run.bos, run.search.length),
+        )
         for run in (result.run for result in results)
     }
     if len(told) != 1:
         raise EpoError(
-            f"merge_frontiers: needs results of one model, feature, reading, template and length, and got {len(told)}"
+            f"merge_frontiers: needs results of one model and commit, feature, reading, template and length, and got "
+            f"{len(told)}"
         )
     return merged([result.frontier for result in results])

@@ -1,9 +1,9 @@
-"""Reading GGUF files: metadata, tokenizer and dequantized tensors."""
+"""Reading GGUF files: metadata and dequantized tensors."""
 
 from __future__ import annotations
 
 import dataclasses
-import struct
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy as np
 
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint
+from epo_jax.models.gguf_header import Stored, read_header
 
-# What the reader raises where a file ends early or its bytes are not what its header says.
-CORRUPT = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, RecursionError, struct.error, OSError)
-# More entries than any vocabulary or list of merges has.
-LONGEST_ARRAY = 2**24
+# What is raised where a file ends early or its bytes are not what its header says.
+CORRUPT = (ValueError, IndexError, KeyError, TypeError, ArithmeticError, RecursionError, OSError)
+# Numbers that are dequantized at a time: gguf's own function takes several times their memory.
+AT_ONCE = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +42,10 @@ def open_gguf(path: Path) -> GGUFFile:
     """
     source = str(path)
     try:
-        with np.errstate(over="raise"):
-            reader = _Reader(path)
-        metadata = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
-        shapes = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in tensors.items()}
+        header = read_header(path)
     except CORRUPT as error:
         raise EpoError(f"{source}: not a whole GGUF file, it is truncated or corrupt ({_one_line(error)})") from error
+    metadata = header.metadata
     if "general.architecture" not in metadata:
         raise EpoError(f"{source}: the GGUF metadata lacks general.architecture, so this is not a whole model")
     if metadata.get("split.count", 1) not in (0, 1):
@@ -55,32 +53,33 @@ def open_gguf(path: Path) -> GGUFFile:
         raise EpoError(f"{source}: one of {parts} parts; join them with llama.cpp's gguf-split --merge")
 
     def read(name: str) -> np.ndarray:
-        tensor = tensors[name]
+        stored = header.tensors[name]
         try:
-            return gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(shapes[name])
+            return _dequantized(path, stored)
         except (NotImplementedError, *CORRUPT) as error:
-            kind = tensor.tensor_type.name
+            kind = stored.kind.name
             raise EpoError(f"{source}: tensor {name} ({kind}) cannot be dequantized ({_one_line(error)})") from error
 
-    return GGUFFile(metadata, Checkpoint(source, shapes, read))
+    in_order = sorted(header.tensors, key=lambda name: header.tensors[name].offset)
+    return GGUFFile(metadata, Checkpoint(source, {name: header.tensors[name].shape for name in in_order}, read))
 
 
-class _Reader(gguf.GGUFReader):
-    """Refuses counts that the file cannot hold, which gguf's own reader would follow past the file's end."""
-
-    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
-        values = super()._get(offset, dtype, count, override_order)
-        if len(values) != int(count):
-            raise ValueError(f"it ends before byte {offset} and the {count} values there")
-        return values
-
-    def _get_field_parts(self, orig_offs: Any, raw_type: Any) -> Any:
-        if raw_type == gguf.GGUFValueType.ARRAY:
-            length = int(self._get(orig_offs + 4, np.uint64)[0])
-            if length > min(len(self.data) - orig_offs, LONGEST_ARRAY):
-                raise ValueError(f"an array of {length} entries at byte {orig_offs}")
-        return super()._get_field_parts(orig_offs, raw_type)
+def _dequantized(path: Path, stored: Stored) -> np.ndarray:
+    result = np.empty(stored.shape, np.float32)
+    if not result.size:
+        return result
+    *outer, row = stored.shape
+    rows = math.prod(outer)
+    by_row, row_bytes, step = result.reshape(rows, row), stored.size // rows, max(1, AT_ONCE // row)
+    # Plain reads: a mapped file's pages would count as this process's memory.
+    with path.open("rb") as file, np.errstate(over="ignore", invalid="ignore"):
+        file.seek(stored.offset)
+        for start in range(0, rows, step):
+            some = by_row[start : start + step]
+            block = np.fromfile(file, np.uint8, len(some) * row_bytes)
+            some[...] = gguf.quants.dequantize(block.reshape(len(some), row_bytes), stored.kind)
+    return result
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__

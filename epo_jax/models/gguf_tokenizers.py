@@ -1,26 +1,22 @@
 """Tokenizers from the metadata of GGUF files.
 
-Facts from llama.cpp, src/llama-vocab.cpp: which names of pre-tokenizers share which patterns, which of them imply a BOS
-and whole words, and that a SentencePiece vocabulary is merged by its scores.
+Facts from llama.cpp, src/llama-vocab.cpp: which names of pre-tokenizers share which patterns, and which of them imply a
+BOS and whole words. Where it writes a pattern anew for its own matcher, the pattern here is that of the models'
+tokenizer.json.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from epo_jax.errors import EpoError
-
-# The kinds of tokens that tokenizer.ggml.token_type tells apart (0, undefined, and 1, normal, are plain vocabulary).
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 2, 3, 4, 5, 6
-
-SPACE = "▁"  # stands for a space in SentencePiece vocabularies
-BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+from epo_jax.models.gguf_vocabulary import CONTROL, UNKNOWN, UNUSED, USER_DEFINED, Vocabulary, read_vocabulary
+from epo_jax.models.sentencepiece_tokenizers import sentencepiece_bpe, spaces_in_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +42,15 @@ _LLAMA3 = (
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
+
+def _cased(end: str, numerals: str) -> str:
+    """Words that change from capitals to small letters once; letters of scripts without case go with both."""
+    capitals, small = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    before = r"[^\r\n\p{L}\p{N}]?"
+    words = (f"{before}{capitals}*{small}+{end}", f"{before}{capitals}+{small}*{end}")
+    return "|".join((*words, numerals, r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"))
+
+
 _RULES = (
     ("smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", PreTokenizer((r"\p{N}", _GPT2))),
     (
@@ -62,6 +67,12 @@ _RULES = (
         "qwen2 stablelm2 deepseek-r1-qwen kormo f2llmv2 megrez hunyuan solar-open grok-2",
         PreTokenizer((_QWEN2,)),
     ),
+    ("tekken", PreTokenizer((_cased("", r"\p{N}"),), whole_words=True, add_bos=True)),
+    (
+        "gpt-4o llama4 kanana2 talkie minimax-m2",
+        PreTokenizer((_cased("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"\p{N}{1,3}"),)),
+    ),
+    ("default", PreTokenizer((r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]"))),
 )
 PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {name: rule for names, rule in _RULES for name in names.split()}
 
@@ -71,8 +82,9 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> PreTrainedT
 
     "gpt2" files give byte-level BPE cut by the rule that tokenizer.ggml.pre names, "llama" files give SentencePiece's
     BPE by scores with byte fallback. Text is not normalized: GGUF has no key for it and llama.cpp does not, though the
-    tokenizer.json of some families (Qwen2, OLMo) composes to NFC first. Bytes that a byte-level vocabulary lacks are
-    left out of the ids without a word, as by the model's own tokenizer.json (SmolLM2 lacks six control characters).
+    tokenizer.json of some families (GPT-NeoX, Qwen2, OLMo) composes to NFC first. Bytes that a byte-level vocabulary
+    lacks are left out of the ids without a word, as by the model's own tokenizer.json (SmolLM2 lacks six control
+    characters). Control tokens that stand in the text are read as such, as by transformers.
 
     Args:
         metadata: GGUF key -> decoded Python value.
@@ -84,21 +96,18 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> PreTrainedT
     Raises:
         EpoError: an unsupported model or pre-tokenizer, or keys that are missing or contradict each other.
     """
-    vocabulary = _read_vocabulary(metadata, source)
-    build = _MODELS.get(vocabulary.read("model", str))
-    if build is None:
+    vocabulary = read_vocabulary(metadata, source)
+    model = vocabulary.read("model", str)
+    if model == "gpt2":
+        tokenizer, add_bos = _byte_level_bpe(vocabulary)
+    elif model == "llama":
+        vocabulary = spaces_in_text(vocabulary)
+        tokenizer, add_bos = sentencepiece_bpe(vocabulary)
+    else:
         raise EpoError(
-            f"{source}: tokenizer.ggml.model is {metadata['tokenizer.ggml.model']!r}, which is not supported; "
-            f"supported are: {', '.join(_MODELS)}"
+            f"{source}: tokenizer.ggml.model is {model!r}, which is not supported; supported are: gpt2, llama"
         )
-    tokenizer, add_bos = build(vocabulary)
-    tokenizer.add_tokens(
-        [
-            AddedToken(token, special=kind != USER_DEFINED, normalized=False)
-            for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
-            if kind in (UNKNOWN, CONTROL, USER_DEFINED)
-        ]
-    )
+    tokenizer.add_tokens(_added_tokens(vocabulary))
     names = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
     special = {f"{short}_token": vocabulary.special(name) for name, short in names.items()}
     ends = {"add_bos_token": vocabulary.read("add_bos_token", bool, add_bos)}
@@ -120,79 +129,30 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> PreTrainedT
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Vocabulary:
-    metadata: Mapping[str, Any]
-    source: str
-    tokens: list[str]
-    types: list[int]
-    ids: dict[str, int]
-
-    def read(self, name: str, kind: type, default: Any = None) -> Any:
-        return _read(self.metadata, self.source, name, kind, default)
-
-    def read_list(self, name: str, kind: type) -> list[Any]:
-        return _read_list(self.metadata, self.source, name, kind)
-
-    def special(self, name: str) -> str | None:
-        if f"tokenizer.ggml.{name}_token_id" not in self.metadata:
-            return None
-        index: int = self.read(f"{name}_token_id", int)
-        if not 0 <= index < len(self.tokens):
-            raise EpoError(
-                f"{self.source}: tokenizer.ggml.{name}_token_id is {index}, outside the vocabulary 0 to "
-                f"{len(self.tokens) - 1}"
-            )
-        return self.tokens[index]
-
-
-def _read(metadata: Mapping[str, Any], source: str, name: str, kind: type, default: Any = None) -> Any:
-    key = f"tokenizer.ggml.{name}"
-    value = metadata.get(key, default)
-    if value is None:
-        raise EpoError(f"{source}: the GGUF metadata lacks {key}, so it holds no whole tokenizer")
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise EpoError(f"{source}: {key} holds a {type(value).__name__} where a {kind.__name__} is read")
-    return value
-
-
-def _read_list(metadata: Mapping[str, Any], source: str, name: str, kind: type) -> list[Any]:
-    values: list[Any] = _read(metadata, source, name, list)
-    wrong = next((value for value in values if not isinstance(value, kind)), None)
-    if wrong is not None:
-        raise EpoError(f"{source}: tokenizer.ggml.{name} holds {wrong!r} where every entry is a {kind.__name__}")
-    return values
-
-
-def _read_vocabulary(metadata: Mapping[str, Any], source: str) -> _Vocabulary:
-    tokens: list[str] = _read_list(metadata, source, "tokens", str)
-    types: list[int] = _read_list(metadata, source, "token_type", int)
-    ids = {token: index for index, token in enumerate(tokens)}
-    if len(types) != len(tokens):
-        raise EpoError(
-            f"{source}: tokenizer.ggml.token_type has {len(types)} entries and tokenizer.ggml.tokens {len(tokens)}; "
-            "they must have one each for every token"
+def _added_tokens(vocabulary: Vocabulary) -> list[AddedToken]:
+    """The tokens that are cut out of the text whole, before everything else."""
+    # White space after Phi-3's tokens belongs to them; no key says so, and llama.cpp knows it by the model's name.
+    swallows = vocabulary.metadata.get("general.architecture") == "phi3" and vocabulary.read("model", str) == "llama"
+    return [
+        AddedToken(
+            token,
+            special=kind != USER_DEFINED,
+            normalized=False,
+            rstrip=swallows and token not in ("<unk>", "<s>", "<|endoftext|>"),
         )
-    if len(ids) != len(tokens):
-        twice = next(token for index, token in enumerate(tokens) if ids[token] != index)
-        raise EpoError(f"{source}: tokenizer.ggml.tokens has the token {twice!r} twice; every token must be different")
-    if "" in ids:
-        raise EpoError(f"{source}: token {ids['']} of tokenizer.ggml.tokens is empty; every token must have a text")
-    wrong = next((index for index, kind in enumerate(types) if kind not in range(BYTE + 1)), None)
-    if wrong is not None:
-        raise EpoError(
-            f"{source}: tokenizer.ggml.token_type of token {wrong} is {types[wrong]!r}, not one of 0 to {BYTE}"
-        )
-    return _Vocabulary(metadata, source, tokens, types, ids)
+        for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
+        if kind in (UNKNOWN, CONTROL, USER_DEFINED)
+    ]
 
 
-def _byte_level_bpe(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
+def _byte_level_bpe(vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
     name, source = vocabulary.read("pre", str), vocabulary.source
     rule = PRE_TOKENIZERS.get(name)
     if rule is None:
+        known = ", ".join(names.split()[0] for names, _ in _RULES)
         raise EpoError(
-            f"{source}: tokenizer.ggml.pre is {name!r}, which is not supported; "
-            f"supported are: {', '.join(PRE_TOKENIZERS)}"
+            f"{source}: tokenizer.ggml.pre is {name!r}, which is not supported; supported are: {known}, and what "
+            "llama.cpp reads like these"
         )
     merges = []
     for line in vocabulary.read_list("merges", str):
@@ -211,58 +171,3 @@ def _byte_level_bpe(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     )
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer, rule.add_bos
-
-
-def _sentencepiece_bpe(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
-    scores, source = vocabulary.read_list("scores", float), vocabulary.source
-    if len(scores) != len(vocabulary.tokens):
-        raise EpoError(
-            f"{source}: tokenizer.ggml.scores has {len(scores)} entries and tokenizer.ggml.tokens "
-            f"{len(vocabulary.tokens)}; they must have one each for every token"
-        )
-    unknown = vocabulary.special("unknown")
-    held = {token for token, kind in zip(vocabulary.tokens, vocabulary.types, strict=True) if kind == BYTE}
-    byte_fallback = held.issuperset(f"<0x{byte:02X}>" for byte in range(256))
-    if not byte_fallback and unknown is None:
-        raise EpoError(
-            f"{source}: has neither the 256 byte tokens <0x00> to <0xFF> nor a tokenizer.ggml.unknown_token_id, so "
-            "characters outside the vocabulary would be lost"
-        )
-    merges = _merges_by_score(vocabulary, scores)
-    tokenizer = Tokenizer(
-        models.BPE(vocabulary.ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=byte_fallback)
-    )
-    steps: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    spaces = normalizers.Replace(" ", SPACE)
-    if vocabulary.read("add_space_prefix", bool, True):
-        # Added tokens cut the text first, so that like in llama.cpp the text after each of them gets the space too.
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), spaces])
-        steps.append(decoders.Strip(" ", 1, 0))
-    else:
-        tokenizer.normalizer = spaces
-    tokenizer.decoder = decoders.Sequence(steps)
-    return tokenizer, True
-
-
-def _merges_by_score(vocabulary: _Vocabulary, scores: list[float]) -> list[tuple[str, str]]:
-    """Every way to make a token of two others, best score first: SentencePiece keeps scores in place of merges."""
-    # Tokens of the other kinds are never made from the text's characters: they are cut out of it whole, or stand for
-    # a byte.
-    plain = {
-        token: scores[index]
-        for token, index in vocabulary.ids.items()
-        if vocabulary.types[index] not in (UNKNOWN, CONTROL, USER_DEFINED, BYTE)
-    }
-    ranked = sorted((token for token in plain if len(token) > 1), key=lambda token: -plain[token])
-    return [
-        (token[:cut], token[cut:])
-        for token in ranked
-        for cut in range(1, len(token))
-        if token[:cut] in plain and token[cut:] in plain
-    ]
-
-
-_MODELS: Mapping[str, Callable[[_Vocabulary], tuple[Tokenizer, bool]]] = {
-    "gpt2": _byte_level_bpe,
-    "llama": _sentencepiece_bpe,
-}

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint
+from epo_jax.models.safetensors_file import FLOATS, Entry, Shard, open_shard, read_tensor
 
 INDEX = "model.safetensors.index.json"
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def config_file(folder: Path) -> Path:
@@ -71,54 +68,86 @@ def open_safetensors(folder: Path, ignored: Sequence[str] = ()) -> Checkpoint:
         ignored: regular expressions of tensors, of any type, that carry nothing to load and are passed over.
 
     Raises:
-        EpoError: no safetensors files, a shard that is missing, truncated or corrupt, or integers as weights.
+        EpoError: no safetensors files, a shard that is missing, truncated or corrupt, an index that does not fit the
+            shards, or integers as weights.
     """
-    files = _files(folder)
-    shapes: dict[str, tuple[int, ...]] = {}
-    where: dict[str, Path] = {}
-    for path in files:
-        try:
-            with safetensors.safe_open(path, framework="np") as shard:
-                for name in shard.keys():  # noqa: SIM118 (safe_open is not iterable)
-                    if any(re.fullmatch(pattern, name) for pattern in ignored):
-                        continue
-                    entry = shard.get_slice(name)
-                    if entry.get_dtype() not in FLOATS:
-                        raise EpoError(
-                            f"{path}: tensor {name} holds {entry.get_dtype()}, where one of {', '.join(FLOATS)} is read"
-                        )
-                    if name in where:
-                        raise EpoError(f"{path}: tensor {name} is in {where[name].name} too")
-                    shapes[name], where[name] = tuple(entry.get_shape()), path
-        except (safetensors.SafetensorError, OSError) as error:
-            raise EpoError(
-                f"{path}: not a whole safetensors file, it is truncated or corrupt ({_one_line(error)})"
-            ) from error
+    shards = {path: open_shard(path) for path in _files(folder)}
+    if (folder / INDEX).is_file():
+        _check_index(folder / INDEX, shards, ignored)
+    entries: dict[str, Entry] = {}
+    for path, shard in shards.items():
+        for name, entry in shard.entries.items():
+            if _matches(name, ignored):
+                continue
+            if entry.kind not in FLOATS:
+                raise EpoError(f"{path}: tensor {name} holds {entry.kind}, where one of {', '.join(FLOATS)} is read")
+            if name in entries:
+                raise EpoError(f"{path}: tensor {name} is in {entries[name].path.name} too")
+            entries[name] = entry
+    shapes = {name: entry.shape for name, entry in entries.items()}
+    return Checkpoint(str(folder), shapes, lambda name: read_tensor(name, entries[name]))
 
-    def read(name: str) -> np.ndarray:
-        path = where[name]
-        try:
-            with safetensors.safe_open(path, framework="np") as shard:
-                tensor: np.ndarray = shard.get_tensor(name)
-                return tensor
-        except (safetensors.SafetensorError, OSError) as error:
-            raise EpoError(f"{path}: tensor {name} cannot be read ({_one_line(error)})") from error
 
-    return Checkpoint(str(folder), shapes, read)
+def shard_names(index: Path) -> list[str]:
+    """The files that an index of shards names, in its own folder.
+
+    Raises:
+        EpoError: a file that is no index, or one that points elsewhere.
+    """
+    names = sorted(set(_weight_map(index, _read_json(index)).values()))
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise EpoError(f"{index}: points outside the folder: {_listed(outside)}")
+    return names
+
+
+def _weight_map(index: Path, content: Mapping[str, Any]) -> Mapping[str, str]:
+    entries: Mapping[str, str] | None = content.get("weight_map")
+    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+        raise EpoError(f"{index}: lacks weight_map, the table from tensor to file")
+    return entries
+
+
+def _check_index(index: Path, shards: Mapping[Path, Shard], ignored: Sequence[str]) -> None:
+    """Check that an index tells what the shards hold."""
+    content = _read_json(index)
+    told, files = _weight_map(index, content), {path.name: shard for path, shard in shards.items()}
+    held = {name: (path.name, entry) for path, shard in shards.items() for name, entry in shard.entries.items()}
+    for name, file in told.items():
+        # Converters leave out what is saved twice, and do not always take it out of the index.
+        if name not in files[file].entries and name not in files[file].left_out and not _matches(name, ignored):
+            raise EpoError(f"{index}: says that tensor {_listed([name])} is in {file}, which does not have it")
+    for name, (file, _) in held.items():
+        if name not in told and not _matches(name, ignored):
+            raise EpoError(f"{index}: does not tell of tensor {name}, which is in {file}")
+    metadata = content.get("metadata")
+    total = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if total is None or told.keys() != held.keys():
+        return
+    sizes = [(entry.size, entry.kind) for _, entry in held.values()]
+    right = sum(size for size, _ in sizes)
+    # There are programs that count truth values as bits, and others that add up the files.
+    other = (
+        sum(size / 8 if kind == "BOOL" else size for size, kind in sizes),
+        sum(path.stat().st_size for path in shards),
+    )
+    if total not in (right, *other):
+        raise EpoError(
+            f"{index}: says that the tensors have {_listed([str(total)])} bytes in all, where those in the files that "
+            f"it names have {right}; fetch the files again, or take total_size out of it if they are right"
+        )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in patterns)
 
 
 def _files(folder: Path) -> list[Path]:
     if (folder / INDEX).is_file():
-        entries: Mapping[str, str] | None = _read_json(folder / INDEX).get("weight_map")
-        if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
-            raise EpoError(f"{folder / INDEX}: lacks weight_map, the table from tensor to file")
-        names = sorted(set(entries.values()))
-        outside = [name for name in names if Path(name).name != name]
-        if outside:
-            raise EpoError(f"{folder / INDEX}: points outside the folder: {', '.join(outside)}")
+        names = shard_names(folder / INDEX)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise EpoError(f"{folder / INDEX}: names files that are not there: {', '.join(missing)}")
+            raise EpoError(f"{folder / INDEX}: names files that are not there: {_listed(missing)}")
         return [folder / name for name in names]
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
@@ -129,6 +158,11 @@ def _files(folder: Path) -> list[Path]:
             "save the model again with safe_serialization=True"
         )
     raise EpoError(f"{folder}: has no model.safetensors and no {INDEX}")
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(name if name.isprintable() and len(name) < 100 else repr(name[:40]) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -28,7 +28,9 @@ class LanguageModel:
         params: its parameters, in the dtype of `config`.
         tokenizer: transformers' tokenizer.
         config: shape and switches.
-        source: the name, file or folder that it was loaded from.
+        source: the name, file, folder or hub id that it was loaded from.
+        revision: of a model of the hub, the branch, tag or commit that was asked for; None if none was.
+        commit: of a model of the hub, the commit that was loaded; None for any other.
     """
 
     graphdef: nnx.GraphDef[Decoder]
@@ -36,6 +38,8 @@ class LanguageModel:
     tokenizer: PreTrainedTokenizerFast
     config: DecoderConfig
     source: str
+    revision: str | None = None
+    commit: str | None = None
 
 
 def checked_ids(lm: LanguageModel, ids: ArrayLike) -> Sequences:

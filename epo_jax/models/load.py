@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+from flax import nnx
 
 from epo_jax.errors import EpoError
-from epo_jax.models.checkpoint import load_parameters
 from epo_jax.models.config import DTYPES
 from epo_jax.models.decoder import abstract_decoder
 from epo_jax.models.embedded import EMBEDDED, embedded_file
 from epo_jax.models.families import family_of_gguf, family_of_hf
+from epo_jax.models.filling import Progress, Shardings, load_parameters
 from epo_jax.models.gguf_file import open_gguf
 from epo_jax.models.hf_folder import config_file, open_safetensors, read_architecture, read_config
+from epo_jax.models.hub import fetch_weights, named_by_id, open_hub_model
+from epo_jax.models.hub_errors import NotOnHubError
+from epo_jax.models.hub_id import HubId, parse_hub_id
 from epo_jax.models.language_model import LanguageModel
 from epo_jax.models.random_model import RANDOM, load_random, shipped_configs
 from epo_jax.models.tokenizers import tokenizer_from_folder, tokenizer_from_gguf
 
 
-def load_model(name: str | Path, dtype: str | None = None) -> LanguageModel:
+def load_model(
+    name: str | Path,
+    dtype: str | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
+    sharding: Shardings | None = None,
+) -> LanguageModel:
     """Load a language model and its tokenizer.
 
     Args:
         name: an embedded model's name ("smollm2-135m"), a .gguf file, a folder in Hugging Face format, or, for random
-            weights, "random:" with a shipped configuration's name or the path of a config.json.
+            weights, "random:" with a shipped configuration's name or the path of a config.json. What is none of these
+            is looked up on the Hugging Face hub: "owner/name", or "owner/name/file.gguf" for a GGUF file.
         dtype: "float32", "bfloat16" or "float16"; by default float32 on a CPU and bfloat16 on an accelerator.
+        revision: branch, tag or commit of a model of the hub; by default the branch "main".
+        progress: called with the bytes of parameters that are filled and those of all, as files are read.
+        sharding: (a parameter's path, its shape) -> how it lies on devices, or None for the default device; not for
+            random weights.
 
     Returns:
-        The model, its parameters on the default device.
+        The model, its parameters on the default device unless `sharding` says otherwise.
 
     Raises:
-        EpoError: an unknown name, an unsupported architecture, or a file that cannot be read whole.
+        EpoError: an unknown name, an unsupported architecture, or a file that cannot be had or read whole.
     """
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise EpoError(f"--dtype={dtype}: not one of {', '.join(DTYPES)}")
     name = str(name)
+    hub_id = parse_hub_id(name, revision)
+    if revision is not None and (hub_id is None or name in EMBEDDED or Path(name).exists()):
+        raise EpoError(f"--revision={revision}: only models of the Hugging Face hub have revisions, not --model={name}")
+    fill = functools.partial(load_parameters, progress=progress, sharding=sharding)
     if name in EMBEDDED:
-        return _load_gguf(embedded_file(name), name, dtype)
+        return _load_gguf(embedded_file(name), name, dtype, fill)
     if name.startswith(RANDOM):
         return load_random(name, dtype)
     path = Path(name)
@@ -50,33 +72,55 @@ def load_model(name: str | Path, dtype: str | None = None) -> LanguageModel:
         # A text that cannot be a path, such as one that is too long or names an unknown user's home.
         folder, file = False, False
     if folder:
-        return _load_folder(path, dtype)
+        return _load_folder(path, dtype, fill)
     if file and path.suffix == ".gguf":
-        return _load_gguf(path, name, dtype)
+        return _load_gguf(path, name, dtype, fill)
     if file:
         raise EpoError(f"--model={name}: a file that does not end in .gguf; a .gguf file or a model's folder is read")
-    raise EpoError(
-        f"--model={name}: unknown; known names are {', '.join(EMBEDDED)}, and a .gguf file or a folder in Hugging Face "
-        f"format can be given by its path; random weights are {RANDOM} with {', '.join(shipped_configs())} or a "
-        "config.json"
+    known = (
+        f"known names are {', '.join(EMBEDDED)}, and a .gguf file or a folder in Hugging Face format can be given by "
+        "its path"
     )
+    if hub_id is None:
+        raise EpoError(
+            f"--model={name}: unknown; {known}; random weights are {RANDOM} with {', '.join(shipped_configs())} or a "
+            "config.json"
+        )
+    try:
+        return _load_hub(hub_id, dtype, fill)
+    except NotOnHubError as error:
+        raise EpoError(f"{error}; {known}") from error
 
 
-def _load_gguf(path: Path, source: str, dtype: str) -> LanguageModel:
+def _load_hub(hub_id: HubId, dtype: str, fill: Callable[..., nnx.State]) -> LanguageModel:
+    with named_by_id(hub_id):
+        model = open_hub_model(hub_id)
+        if hub_id.file is not None:
+            lm = _load_gguf(fetch_weights(model), str(hub_id), dtype, fill)
+        else:
+            lm = _load_folder(model.folder, dtype, fill, functools.partial(fetch_weights, model))
+    return dataclasses.replace(lm, source=str(hub_id), revision=hub_id.revision, commit=model.commit)
+
+
+def _load_gguf(path: Path, source: str, dtype: str, fill: Callable[..., nnx.State]) -> LanguageModel:
     file = open_gguf(path)
     family = family_of_gguf(file.metadata["general.architecture"], str(path))
     tokenizer = tokenizer_from_gguf(file.metadata, str(path))
     config = family.from_gguf(file.metadata, file.checkpoint, dtype)
     checkpoint = file.checkpoint.without(family.gguf_ignored)
-    params = load_parameters(config, family.gguf_weights, checkpoint)
+    params = fill(config, family.gguf_weights, checkpoint)
     return LanguageModel(abstract_decoder(config)[0], params, tokenizer, config, source)
 
 
-def _load_folder(folder: Path, dtype: str) -> LanguageModel:
+def _load_folder(
+    folder: Path, dtype: str, fill: Callable[..., nnx.State], bring_weights: Callable[[], object] = lambda: None
+) -> LanguageModel:
     path = config_file(folder)
     family = family_of_hf(read_architecture(path), str(folder))
     config = family.from_hf(read_config(path), str(folder), dtype)
-    checkpoint = open_safetensors(folder, family.hf_ignored)
     tokenizer = tokenizer_from_folder(folder)
-    params = load_parameters(config, family.hf_weights, checkpoint, family.hf_copies(config))
+    # Gigabytes may have to come first, so only for a model that can be used.
+    bring_weights()
+    checkpoint = open_safetensors(folder, family.hf_ignored).renamed(family.hf_name)
+    params = fill(config, family.hf_weights, checkpoint, family.hf_copies(config))
     return LanguageModel(abstract_decoder(config)[0], params, tokenizer, config, str(folder))

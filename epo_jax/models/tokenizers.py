@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from epo_jax.errors import EpoError
-from epo_jax.models.gguf_tokenizers import BYTE_TOKEN, SPACE, tokenizer_from_gguf
+from epo_jax.models.gguf_tokenizers import tokenizer_from_gguf
+from epo_jax.models.sentencepiece_tokenizers import BYTE_TOKEN, SPACE
 
 __all__ = ["adds_bos", "allowed_tokens", "token_texts", "tokenizer_from_folder", "tokenizer_from_gguf"]
 

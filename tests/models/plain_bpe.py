@@ -21,12 +21,24 @@ GOLDEN = Path(__file__).with_name("tokenizer_golden.json")
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+REST_AND_SLASHES = REST.replace(r"[\r\n]*", r"[\r\n/]*")
+
+
+def cased(end: str) -> str:
+    """Words that change from capitals to small letters once; other letters and accents go with both."""
+    upper, lower = r"(?:(?!\p{Ll})[\p{L}\p{M}])", r"(?:(?![\p{Lu}\p{Lt}])[\p{L}\p{M}])"
+    return "|".join(rf"[^\r\n\p{{L}}\p{{N}}]?{word}{end}" for word in (f"{upper}*{lower}+", f"{upper}+{lower}*"))
+
+
 PATTERNS = {
     "smollm": (r"\p{N}", GPT2),
     "gpt-2": (GPT2,),
     "llama-bpe": (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST,),
     "dbrx": (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + REST,),
     "qwen2": (CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + REST,),
+    "tekken": (cased("") + r"|\p{N}" + REST_AND_SLASHES,),
+    "gpt-4o": (cased(CONTRACTIONS + "?") + r"|\p{N}{1,3}" + REST_AND_SLASHES,),
+    "default": (r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"),
 }
 
 GOLDEN_TEXTS = (

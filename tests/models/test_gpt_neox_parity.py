@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_oracle
 import transformers
+from checking import torch_oracle
+from checking.sites import both_sides, torch_logits
 from flax import nnx
-from parity import assert_dtypes, assert_same_logits, both_sides, random_ids, round_parameters, torch_logits
+from parity import assert_dtypes, assert_same_logits, random_ids, round_parameters
 
 import epo_jax
 from epo_jax.models import decoder as sites

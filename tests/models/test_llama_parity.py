@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from parity import assert_dtypes, assert_same_logits, both_sides, random_ids, round_parameters, torch_logits
+from checking.sites import both_sides, torch_logits
+from parity import assert_dtypes, assert_same_logits, random_ids, round_parameters
 from safetensors.torch import load_file, save_file
 
 import epo_jax

@@ -45,7 +45,7 @@ def test_config_that_is_no_json_object_is_refused(text: str, folder: Path) -> No
 
 @pytest.mark.parametrize(
     ("architecture", "kind"),
-    [("MistralForCausalLM", "mistral"), ("LlamaForSequenceClassification", "llama"), ("NewForCausalLM", "brand_new")],
+    [("MixtralForCausalLM", "mixtral"), ("LlamaForSequenceClassification", "llama"), ("NewForCausalLM", "brand_new")],
 )
 def test_unsupported_architecture_is_named_with_those_supported(architecture: str, kind: str, folder: Path) -> None:
     change_config(folder, architectures=[architecture], model_type=kind)

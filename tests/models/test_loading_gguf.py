@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,99 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
-from spoiling import (
-    WEIGHTS,
-    Save,
-    assert_same_logits,
-    outcome,
-    refusal,
-)
+from spoiling import Save, assert_same_logits, outcome, refusal
+from tiny_gguf import gguf_metadata, gguf_tensors, write_gguf
 
-
-def paired(tensor: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of query and key as llama.cpp's converter orders them."""
-    split = tensor.reshape(heads, 2, len(tensor) // heads // 2, *tensor.shape[1:])
-    return split.swapaxes(1, 2).reshape(tensor.shape)
-
-
-GGUF_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
-
-def gguf_tensors(folder: Path) -> dict[str, np.ndarray]:
-    config = json.loads((folder / "config.json").read_text())
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    names = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-    for layer in range(config["num_hidden_layers"]):
-        names |= {f"model.layers.{layer}.{theirs}": f"blk.{layer}.{ours}" for theirs, ours in GGUF_NAMES.items()}
-    tensors = {}
-    for name, tensor in load_file(folder / WEIGHTS).items():
-        module, _, kind = name.rpartition(".")
-        ours = names[module]
-        part = ours.rpartition(".")[2]
-        tensors[f"{ours}.{kind}"] = paired(tensor, heads[part]) if part in heads else tensor
-    return tensors
-
-
-def gguf_metadata(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_text())
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    vocabulary = {index: token for token, index in tokenizer["model"]["vocab"].items()}
-    size = config["vocab_size"]
-    return {
-        "llama.block_count": config["num_hidden_layers"],
-        "llama.context_length": config["max_position_embeddings"],
-        "llama.embedding_length": config["hidden_size"],
-        "llama.feed_forward_length": config["intermediate_size"],
-        "llama.attention.head_count": config["num_attention_heads"],
-        "llama.attention.head_count_kv": config["num_key_value_heads"],
-        "llama.attention.key_length": config["head_dim"],
-        "llama.attention.value_length": config["head_dim"],
-        "llama.rope.dimension_count": config["head_dim"],
-        "llama.rope.freq_base": config["rope_parameters"]["rope_theta"],
-        "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
-        "llama.vocab_size": size,
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "gpt-2",
-        "tokenizer.ggml.tokens": [vocabulary.get(index, f"<unused{index}>") for index in range(size)],
-        "tokenizer.ggml.token_type": [3 if index == 0 else 1 if index in vocabulary else 5 for index in range(size)],
-        "tokenizer.ggml.merges": [" ".join(merge) for merge in tokenizer["model"]["merges"]],
-        "tokenizer.ggml.bos_token_id": 0,
-    }
-
-
-def write_gguf(
-    path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray], architecture: str = "llama"
-) -> Path:
-    writer = gguf.GGUFWriter(path, architecture)
-    for key, value in metadata.items():
-        if isinstance(value, list):
-            writer.add_array(key, value)
-        elif isinstance(value, bool):
-            writer.add_bool(key, value)
-        elif isinstance(value, int):
-            writer.add_uint32(key, value)
-        elif isinstance(value, float):
-            writer.add_float32(key, value)
-        else:
-            writer.add_string(key, value)
-    for name, tensor in tensors.items():
-        writer.add_tensor(name, tensor)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+from epo_jax.models import gguf_file, gguf_header
+from epo_jax.models.gguf_file import open_gguf
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +56,67 @@ def test_gguf_of_half_precision_loads(tmp_path: Path, save_llama: Save) -> None:
         if parameter.ndim == 2:
             parameter.data = parameter.data.half().float()
     assert_same_logits(write_gguf(tmp_path / "m.gguf", gguf_metadata(tmp_path), tensors), model)
+
+
+# Kinds that gguf turns into numbers; for the others it has no function.
+KINDS = [kind for kind in gguf.GGMLQuantizationType if kind in gguf.quants._type_traits or kind.name in ("F32", "F16")]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_each_quantization_is_read_in_blocks_as_gguf_reads_it_whole(
+    kind: gguf.GGMLQuantizationType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_file, "AT_ONCE", 3 * 512)
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    rows, row_bytes = 41, 512 // block * block_bytes
+    data = np.random.default_rng(0).integers(0, 256, (rows, row_bytes), np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tensor("before", np.ones(5, np.float32))
+    writer.add_tensor("tensor", data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    checkpoint = open_gguf(tmp_path / "m.gguf").checkpoint
+    assert checkpoint.shapes == {"before": (5,), "tensor": (rows, 512)}
+    found = checkpoint.read("tensor")
+    assert found.dtype == np.float32
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found, gguf.quants.dequantize(data, kind).reshape(rows, 512))
+
+
+@pytest.mark.slow
+def test_metadata_are_those_that_gguf_reads(embedded_gguf: Path) -> None:
+    fields = gguf.GGUFReader(embedded_gguf).fields
+    expected = {name: field.contents() for name, field in fields.items() if not name.startswith("GGUF.")}
+    found = open_gguf(embedded_gguf).metadata
+    assert found == expected
+    assert [type(value) for value in found.values()] == [type(value) for value in expected.values()]
+
+
+def test_metadata_of_every_kind_are_read(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    expected: dict[str, Any] = {"general.architecture": "llama"}
+    numbers = {"uint8": 200, "int8": -100, "uint16": 60000, "int16": -30000, "uint32": 2**32 - 1, "int32": -(2**31)}
+    numbers |= {"uint64": 2**64 - 1, "int64": -(2**63), "float32": 0.5, "float64": 0.1}
+    for kind, value in numbers.items():
+        getattr(writer, f"add_{kind}")(f"a.{kind}", value)
+        expected[f"a.{kind}"] = value
+    writer.add_bool("a.yes", True)
+    writer.add_bool("a.no", False)
+    for name, value in (("floats", [0.5, -1.0]), ("texts", ["", "é", "日本"]), ("truths", [True, False])):
+        writer.add_array(f"a.{name}", value)
+        expected[f"a.{name}"] = value
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert open_gguf(tmp_path / "m.gguf").metadata == expected | {"a.yes": True, "a.no": False}
+
+
+def test_arrays_are_refused_that_are_longer_than_any_vocabulary(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_header, "LONGEST_ARRAY", 306)
+    assert "an array of 307 entries" in refusal(good)
 
 
 def test_unsupported_gguf_architecture_is_named_with_those_supported(tiny_folder: Path, tmp_path: Path) -> None:

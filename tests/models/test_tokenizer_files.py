@@ -68,6 +68,9 @@ def test_user_defined_tokens_are_single_tokens_and_not_special():
         ({"add_bos_token": True, "add_eos_token": True}, True, ["<s>", "ab", "</s>"]),
         ({"pre": "llama-bpe"}, True, ["<s>", "ab"]),
         ({"pre": "llama-bpe", "add_bos_token": False}, False, ["ab"]),
+        ({"pre": "tekken"}, True, ["<s>", "ab"]),
+        ({"pre": "gpt-4o"}, False, ["ab"]),
+        ({"pre": "default"}, False, ["ab"]),
         ({"pre": "qwen2", "bos_token_id": None}, False, ["ab"]),
     ],
 )
@@ -78,9 +81,10 @@ def test_bos_is_added_where_the_file_or_its_rule_says_so(changes, bos, expected)
     assert encode(tokenizer, "ab") == [tokenizer.convert_tokens_to_ids("ab")]
 
 
-def test_llama_3_files_take_a_word_that_is_a_token_whole():
+@pytest.mark.parametrize("pre", ["llama-bpe", "tekken"])
+def test_llama_3_and_tekken_files_take_a_word_that_is_a_token_whole(pre):
     assert token_texts(small(), encode(small(), "whole")) == list("whole")
-    assert token_texts(small(pre="llama-bpe"), encode(small(pre="llama-bpe"), "whole")) == ["whole"]
+    assert token_texts(small(pre=pre), encode(small(pre=pre), "whole")) == ["whole"]
 
 
 def test_unused_tokens_stay_marked_through_copies_and_saving(tmp_path):
@@ -97,8 +101,8 @@ def test_unused_tokens_stay_marked_through_copies_and_saving(tmp_path):
         ({"model": None}, "the GGUF metadata lacks tokenizer.ggml.model"),
         ({"model": 3}, "tokenizer.ggml.model holds a int where a str is read"),
         (
-            {"pre": "tekken"},
-            "tokenizer.ggml.pre is 'tekken', which is not supported; supported are: smollm, starcoder,",
+            {"pre": "bloom"},
+            "tokenizer.ggml.pre is 'bloom', which is not supported; supported are: smollm, gpt-2, llama-bpe, dbrx,",
         ),
         ({"pre": None}, "the GGUF metadata lacks tokenizer.ggml.pre"),
         ({"tokens": None}, "the GGUF metadata lacks tokenizer.ggml.tokens"),
@@ -119,7 +123,10 @@ def test_unused_tokens_stay_marked_through_copies_and_saving(tmp_path):
         ({"pre": "llama3", "bos_token_id": None}, "BOS is to be added, but there is no tokenizer.ggml.bos_token_id"),
         ({"model": "llama"}, "the GGUF metadata lacks tokenizer.ggml.scores"),
         ({"model": "llama", "scores": [0.0]}, "tokenizer.ggml.scores has 1 entries and tokenizer.ggml.tokens 265"),
-        ({"model": "llama", "scores": [0.0] * 265}, "has neither the 256 byte tokens <0x00> to <0xFF> nor"),
+        (
+            {"model": "llama", "pre": "default", "scores": [0.0] * 265},
+            "has neither the 256 byte tokens <0x00> to <0xFF> nor",
+        ),
     ],
 )
 def test_a_bad_gguf_tokenizer_is_one_clear_line(changes, message):

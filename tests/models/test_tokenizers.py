@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import re
 import runpy
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import regex
-import sentencepiece
 from transformers import AutoTokenizer
 
 from epo_jax.errors import EpoError
@@ -27,7 +25,7 @@ VARIED = runpy.run_path(str(HERE / "varied_strings.py"))["varied_strings"]
 TEXTS = VARIED(2000, 0)
 GOLDEN = json.loads((HERE / "tokenizer_golden.json").read_text())
 
-PLAIN_TYPE, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+CONTROL = 3
 KEY = "tokenizer.ggml."
 
 
@@ -94,9 +92,29 @@ def test_the_golden_file_is_what_the_oracle_makes(ids, ranks):
 @pytest.mark.parametrize("pre", PLAIN.PATTERNS)
 def test_every_pre_tokenizer_agrees_with_the_plain_python_oracle(metadata, ids, ranks, pre):
     tokenizer = tokenizer_from_gguf({**metadata, KEY + "pre": pre}, "x.gguf")
-    whole_words = pre == "llama-bpe"
+    whole_words = pre in ("llama-bpe", "tekken")
     expected = [PLAIN.encode(text, PLAIN.PATTERNS[pre], ids, ranks, whole_words) for text in TEXTS]
     assert tokenizer(TEXTS)["input_ids"] == expected
+
+
+# What llama.cpp's converter writes for the families, with how "It's HTTPServer 12345  ½x" is cut.
+CUTS = {
+    "gpt-2 olmo phi-2": ["It", "'s", " HTTPServer", " 12345", " ", " ½", "x"],
+    "smollm": ["It", "'s", " HTTPServer", " ", *"12345", "  ", "½", "x"],
+    "llama-bpe llama3 llama-v3 dbrx smaug-bpe": ["It", "'s", " HTTPServer", " ", "123", "45", " ", " ", "½", "x"],
+    "qwen2": ["It", "'s", " HTTPServer", " ", *"12345", " ", " ", "½", "x"],
+    "tekken": ["It", "'s", " HTTPServer", " ", *"12345", " ", " ", "½", "x"],
+    "gpt-4o llama4": ["It's", " HTTPServer", " ", "123", "45", " ", " ", "½", "x"],
+    "default": ["It", "'", "s", " HTTPServer", " ", "123", "45", " ", " ", "½", "x"],
+}
+
+
+@pytest.mark.parametrize(("pre", "cut"), [(pre, cut) for names, cut in CUTS.items() for pre in names.split()])
+def test_every_familys_pre_tokenizer_cuts_as_it_should(metadata, pre, cut):
+    tokenizer = tokenizer_from_gguf({**metadata, KEY + "pre": pre}, "x.gguf")
+    text = "It's HTTPServer 12345  ½x"
+    pieces = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    assert [text[start:end] for _, (start, end) in pieces] == cut
 
 
 def test_digits_stand_apart_from_each_other_and_from_the_space_before_them(tokenizer):
@@ -189,77 +207,3 @@ def test_bytes_of_half_a_character_are_shown_escaped(tokenizer):
 def test_an_id_without_a_token_has_no_text(tokenizer, index):
     with pytest.raises(EpoError, match=rf"^ids: {index} has no token; the tokenizer has 49152 tokens$"):
         token_texts(tokenizer, [index])
-
-
-# SentencePiece files
-
-
-def sentencepiece_model(prefix, byte_fallback):
-    model = io.BytesIO()
-    lines = [re.sub(r"[\0\r\n]", " ", text) for text in VARIED(600, 1)]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(line for line in lines if line.strip()),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=3500,
-        byte_fallback=byte_fallback,
-        character_coverage=0.98,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=prefix,
-        minloglevel=2,
-    )
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-
-
-def sentencepiece_gguf(model, **changes):
-    def kind(index):
-        tests = {UNKNOWN: model.is_unknown, CONTROL: model.is_control, UNUSED: model.is_unused, BYTE: model.is_byte}
-        return next((kind for kind, test in tests.items() if test(index)), PLAIN_TYPE)
-
-    size = range(model.get_piece_size())
-    keys = {
-        "model": "llama",
-        "tokens": [model.id_to_piece(index) for index in size],
-        "token_type": [kind(index) for index in size],
-        "scores": [model.get_score(index) for index in size],
-        "bos_token_id": model.bos_id(),
-        "eos_token_id": model.eos_id(),
-        "unknown_token_id": model.unk_id(),
-    } | changes
-    return {KEY + name: value for name, value in keys.items()}
-
-
-@pytest.mark.parametrize("prefix", [True, False])
-@pytest.mark.parametrize("byte_fallback", [True, False])
-def test_sentencepiece_files_agree_with_the_sentencepiece_library(prefix, byte_fallback):
-    model = sentencepiece_model(prefix, byte_fallback)
-    tokenizer = tokenizer_from_gguf(sentencepiece_gguf(model, add_space_prefix=prefix), "spm.gguf")
-    texts = [*TEXTS, "a" * 50, "ab" * 25, "aab" * 20, "  " * 9 + "x", "thethethe", "<0x41>"]
-    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    assert rows == [model.encode(text) for text in texts]
-    if byte_fallback:
-        assert [tokenizer.decode(row) for row in rows] == texts
-
-
-def test_sentencepiece_files_add_bos_and_a_leading_space_by_default():
-    model = sentencepiece_model(True, True)
-    tokenizer = tokenizer_from_gguf(sentencepiece_gguf(model), "spm.gguf")
-    assert adds_bos(tokenizer)
-    row = tokenizer("the \U0001d518")["input_ids"]
-    assert row == [model.bos_id(), *model.encode("the \U0001d518")]
-    assert token_texts(tokenizer, row) == ["<s>", " the", " ", r"\xf0", r"\x9d", r"\x94", r"\x98"]
-    newline = model.piece_to_id("<0x0A>")
-    assert token_texts(tokenizer, [newline]) == ["\n"]
-    allowed = allowed_tokens(tokenizer, len(tokenizer) + 2)
-    assert allowed.nonzero()[0].tolist() == list(range(3, len(tokenizer)))
-
-
-def test_sentencepiece_files_give_the_text_after_an_added_token_its_space_as_llama_cpp_does():
-    model = sentencepiece_model(True, True)
-    changed = sentencepiece_gguf(model)
-    changed[KEY + "tokens"][300], changed[KEY + "token_type"][300] = "<mine>", USER_DEFINED
-    tokenizer = tokenizer_from_gguf(changed, "spm.gguf")
-    row = encode(tokenizer, "the<mine>the</s>the")
-    the = model.piece_to_id("▁the")
-    assert row == [the, 300, the, model.eos_id(), the]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_oracle
+from checking import torch_oracle
 
 import epo_jax
 from epo_jax.epo import Candidates

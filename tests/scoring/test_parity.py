@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch_oracle
+from checking import torch_oracle
 
 import epo_jax
 

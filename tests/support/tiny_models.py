@@ -23,13 +23,45 @@ COMMON: Mapping[str, Any] = {
     "eos_token_id": None,
     "initializer_range": 0.2,
 }
+# In place of a setting of COMMON that a family has not.
+ABSENT = object()
+GPT: Mapping[str, Any] = {"intermediate_size": ABSENT, "n_inner": 53}
+GEMMA: Mapping[str, Any] = {"num_key_value_heads": 2, "head_dim": 10, "pad_token_id": None}
+# Gemma 3 turns the heads of its two types of layers in two ways.
+BASES: Mapping[str, Any] = {
+    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+WINDOWS: Mapping[str, Any] = {
+    "sliding_window": 5,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "query_pre_attn_scalar": 24,
+}
 # transformers' class of a family's models, and what its tiny configuration has beside or instead of COMMON.
 FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama": (
         "LlamaForCausalLM",
         {"num_attention_heads": 3, "num_key_value_heads": 3, "tie_word_embeddings": False},
     ),
+    "mistral": ("MistralForCausalLM", {"num_key_value_heads": 2, "sliding_window": 5}),
+    "qwen2": ("Qwen2ForCausalLM", {"num_key_value_heads": 2}),
+    "qwen3": ("Qwen3ForCausalLM", {"num_key_value_heads": 2, "head_dim": 10}),
+    "phi3": ("Phi3ForCausalLM", {"num_key_value_heads": 3, "pad_token_id": None}),
+    "olmo2": ("Olmo2ForCausalLM", {"num_key_value_heads": 2, "pad_token_id": None}),
+    "smollm3": (
+        "SmolLM3ForCausalLM",
+        {"num_key_value_heads": 2, "no_rope_layer_interval": 2, "tie_word_embeddings": False, "pad_token_id": None},
+    ),
     "gpt_neox": ("GPTNeoXForCausalLM", {"hidden_size": 48}),
+    "gpt2": ("GPT2LMHeadModel", GPT),
+    "gpt_j": ("GPTJForCausalLM", {**GPT, "num_attention_heads": 3, "rotary_dim": 8}),
+    "phi": ("PhiForCausalLM", {"num_attention_heads": 3, "num_key_value_heads": 3}),
+    "gemma": ("GemmaForCausalLM", GEMMA),
+    "gemma2": (
+        "Gemma2ForCausalLM",
+        {**GEMMA, **WINDOWS, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 8.0},
+    ),
+    "gemma3": ("Gemma3ForCausalLM", {**GEMMA, **WINDOWS, "rope_parameters": BASES}),
 }
 
 
@@ -46,12 +78,14 @@ def save(folder: Path, family: str, bos: bool = False, seed: int = 0, **changes:
     name, defaults = FAMILIES[family]
     kind = getattr(transformers, name)
     torch.manual_seed(seed)
-    model = kind(kind.config_class(**{**COMMON, **defaults, **changes})).eval()
-    for path, parameter in model.named_parameters():
-        scale = path.endswith(".weight") and parameter.ndim == 1
-        if scale or path.endswith(".bias"):
+    settings = {**COMMON, **defaults, **changes}
+    model = kind(kind.config_class(**{name: value for name, value in settings.items() if value is not ABSENT})).eval()
+    # Other implementations pass over soft caps, or hand no pattern out.
+    model.set_attn_implementation("eager")
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
             # Away from the zeros and ones that would hide a weight which is not read.
-            torch.nn.init.normal_(parameter, mean=float(scale), std=0.3)
+            torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.3)
     model.save_pretrained(folder)
     save_tokenizer(folder, bos)
     return model

@@ -6,10 +6,40 @@ A new family is one module with a `FAMILY` and one line in `FAMILIES`.
 from __future__ import annotations
 
 from epo_jax.errors import EpoError
-from epo_jax.models.families import gpt_neox, llama
+from epo_jax.models.families import (
+    gemma,
+    gemma2,
+    gemma3,
+    gpt2,
+    gpt_j,
+    gpt_neox,
+    llama,
+    mistral,
+    olmo2,
+    phi,
+    phi3,
+    qwen2,
+    qwen3,
+    smollm3,
+)
 from epo_jax.models.families.base import Family
 
-FAMILIES: tuple[Family, ...] = (llama.FAMILY, gpt_neox.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    llama.FAMILY,
+    gpt_neox.FAMILY,
+    mistral.FAMILY,
+    olmo2.FAMILY,
+    phi3.FAMILY,
+    qwen2.FAMILY,
+    qwen3.FAMILY,
+    smollm3.FAMILY,
+    gpt2.FAMILY,
+    gpt_j.FAMILY,
+    phi.FAMILY,
+    gemma.FAMILY,
+    gemma2.FAMILY,
+    gemma3.FAMILY,
+)
 
 __all__ = ["FAMILIES", "Family", "family_of_gguf", "family_of_hf"]
 

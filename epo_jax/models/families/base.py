@@ -28,6 +28,7 @@ class Family:
         gguf_ignored: regular expressions of tensors in GGUF files that hold no parameter.
         hf_ignored: regular expressions of tensors in safetensors files, of any type, that carry nothing to load.
         hf_copies: (configuration) -> tensors that may be saved twice, each with the one that it must equal.
+        hf_name: (name of a tensor in safetensors files) -> its name in `hf_weights`.
     """
 
     hf_architecture: str
@@ -39,22 +40,31 @@ class Family:
     gguf_ignored: Sequence[str] = ROPE_TENSORS
     hf_ignored: Sequence[str] = ()
     hf_copies: Callable[[DecoderConfig], Mapping[str, str]] = lambda _config: {}
+    hf_name: Callable[[str], str] = lambda name: name
 
 
 # Attributes of config.json that do not change what the forward pass computes.
 NEUTRAL = frozenset(
-    "_name_or_path add_cross_attention architectures attention_dropout auto_map begin_suppress_tokens "
+    "_attn_implementation_autoset _name_or_path _num_labels add_cross_attention architectures "
+    "attention_dropout attn_pdrop auto_map "
+    "begin_suppress_tokens cache_implementation gradient_checkpointing "
     "bos_token_id chunk_size_feed_forward classifier_dropout cross_attention_hidden_size "
     "decoder_start_token_id dtype embd_pdrop eos_token_id finetuning_task forced_bos_token_id "
     "forced_eos_token_id hidden_dropout id2label initializer_range is_encoder_decoder is_llama_config "
     "label2id model_type output_attentions output_hidden_states pad_token_id pretraining_tp problem_type "
-    "resid_pdrop return_dict sep_token_id task_specific_params tokenizer_class torch_dtype "
+    "resid_pdrop return_dict sep_token_id summary_activation summary_first_dropout summary_proj_to_labels "
+    "summary_type summary_use_proj task_specific_params tokenizer_class torch_dtype "
     "transformers.js_config transformers_version unsloth_fixed unsloth_version use_cache".split()
 )
 
 
 def check_hf(
-    config: Mapping[str, Any], defaults: Mapping[str, Any], handled: Collection[str], architecture: str, source: str
+    config: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    handled: Collection[str],
+    architecture: str,
+    source: str,
+    activation: str = "hidden_act",
 ) -> None:
     """Check that a config.json is one of this family, and that the decoder implements all that it says.
 
@@ -64,6 +74,7 @@ def check_hf(
         handled: attributes that the family translates; any other must be neutral or at its default.
         architecture: the class that config.json names.
         source: the file or folder, for messages.
+        activation: the attribute that names the activation.
 
     Raises:
         EpoError: another family's model_type, an unknown activation, or attributes that are not handled, all listed.
@@ -73,8 +84,8 @@ def check_hf(
             f"{source}: model_type {config['model_type']!r} does not go with architecture {architecture!r}, "
             f"whose model_type is {defaults['model_type']!r}"
         )
-    if config["hidden_act"] not in ACTIVATIONS:
-        raise EpoError(f"{source}: hidden_act={config['hidden_act']!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
+    if config[activation] not in ACTIVATIONS:
+        raise EpoError(f"{source}: {activation}={config[activation]!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
     unhandled = [
         f"{name}={value!r}"
         for name, value in sorted(config.items())
@@ -82,6 +93,26 @@ def check_hf(
     ]
     if unhandled:
         raise EpoError(f"{source}: config.json has settings that are not supported: {', '.join(unhandled)}")
+
+
+def check_fixed(config: Mapping[str, Any], fixed: Mapping[str, Sequence[object]], source: str) -> None:
+    """Check that attributes of a config.json have the only values that the decoder implements.
+
+    Args:
+        config: its attributes.
+        fixed: attribute -> the values that it may have; it may also be absent.
+        source: the file or folder, for messages.
+
+    Raises:
+        EpoError: another value, with those that it may have.
+    """
+    wrong = [
+        f"{name}={config[name]!r}, where {' or '.join(map(repr, values))} is read"
+        for name, values in fixed.items()
+        if name in config and config[name] not in values
+    ]
+    if wrong:
+        raise EpoError(f"{source}: config.json has settings that are not supported: {', '.join(wrong)}")
 
 
 # Attributes of config.json that most families have, with the settings' names in `DecoderConfig`.
@@ -180,6 +211,8 @@ def decoder_config(source: str, **settings: Any) -> DecoderConfig:
         problems.append(f"{config.kv_heads} key and value heads do not divide {config.heads} heads")
     if config.rotary_dim > config.head_dim:
         problems.append(f"rotary positions turn {config.rotary_dim} components of a head's {config.head_dim}")
+    if config.tied and config.head_bias:
+        problems.append("a tied head has no bias of its own")
     for name, values in (("layer_rotary", config.layer_rotary), ("windows", config.windows)):
         if values and len(values) != config.layers:
             problems.append(f"{len(values)} {name} do not go with {config.layers} layers")

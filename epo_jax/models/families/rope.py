@@ -47,11 +47,17 @@ def rotary_of(
             f"{source}: rope_parameters={dict(rope)} is not supported; rope_type is one of {', '.join(_SCALINGS)}"
         )
     needs, may, scale = _SCALINGS[kind]
-    known = {"rope_type", "rope_theta", *needs, *may, *([PARTIAL] if partial else [])}
-    problems = [f"{name}={rope[name]!r} is not known" for name in rope if name not in known]
-    problems += [f"{PARTIAL} is nothing"] if rope.get(PARTIAL, 1) is None else []
+    # All of each head turns in every family.
+    shares = [PARTIAL] if partial or rope.get(PARTIAL) == 1 else []
+    known = {"rope_theta", *needs, *may, *shares}
+    # transformers has read the type from either name, and calls all that Phi 3 has had by one name.
+    kinds = (kind, "su", "yarn") if kind == "longrope" else (kind,)
+    problems = [f"type={rope['type']!r}"] if rope.get("type", kind) not in kinds else []
+    problems += [f"{name}={rope[name]!r} is not known" for name in rope if name not in known | {"rope_type", "type"}]
+    # Where nothing stands for a default, transformers reads these otherwise.
+    problems += [f"{name} is nothing" for name in (PARTIAL, "truncate") if rope.get(name, 1) is None]
     problems += [f"lacks {name}" for name in ("rope_theta", *needs) if rope.get(name) is None]
-    numbers = {name: value for name, value in rope.items() if name in known - {"rope_type"} and value is not None}
+    numbers = {name: value for name, value in rope.items() if name in known and value is not None}
     problems += [f"{name}={value!r}" for name, value in numbers.items() if not _possible(name, value)]
     if problems:
         raise EpoError(f"{source}: rope_parameters of rope_type {kind!r}: {', '.join(problems)}")
@@ -59,6 +65,11 @@ def rotary_of(
     if turned < 2 or turned % 2:
         raise EpoError(
             f"{source}: rotary positions turn {turned} of a head's {head_dim} components, where an even number is read"
+        )
+    if kind == "llama3" and numbers["low_freq_factor"] >= numbers["high_freq_factor"]:
+        raise EpoError(
+            f"{source}: low_freq_factor={numbers['low_freq_factor']} is not below "
+            f"high_freq_factor={numbers['high_freq_factor']}"
         )
     for name in ("long_factor", "short_factor"):
         if name in numbers and len(numbers[name]) != turned // 2:
@@ -84,7 +95,7 @@ def _llama3(plain: np.ndarray, rope: Mapping[str, Any], positions: int) -> tuple
     turns = rope.get(ORIGINAL, positions) * plain / (2 * np.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     # Of each frequency the share that stays: all of it above `high` turns in the original length, none below `low`.
-    share = np.clip((turns - low) / (high - low), 0, 1) if high > low else (turns >= high).astype(float)
+    share = np.clip((turns - low) / (high - low), 0, 1)
     return share * plain + (1 - share) * plain / rope["factor"], 1.0, positions
 
 
@@ -129,19 +140,27 @@ _SCALINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], Scaling]] = {
     "llama3": (("factor", "low_freq_factor", "high_freq_factor"), (ORIGINAL,), _llama3),
     "yarn": (
         (),
-        ("factor", ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+        # The last says that the model was trained further with the scaling, which changes nothing.
+        tuple(
+            f"factor {ORIGINAL} attention_factor beta_fast beta_slow mscale mscale_all_dim truncate finetuned".split()
+        ),
         _yarn,
     ),
     "longrope": (("short_factor", "long_factor"), ("factor", ORIGINAL, "attention_factor"), _longrope),
 }
 
 
-def _possible(name: str, value: object) -> bool:
-    if name == "truncate":
+def _possible(name: str, value: Any) -> bool:
+    if name in ("truncate", "finetuned"):
         return isinstance(value, bool)
     if name in ("short_factor", "long_factor"):
-        return isinstance(value, list) and all(_possible("factor", one) for one in value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        return isinstance(value, list) and all(map(positive, value))
+    if not positive(value):
         return False
     # Below or at one there is no logarithm to divide by; beyond it all of a head would turn more than once.
     return not (name == PARTIAL and value > 1) and not (name in ("rope_theta", ORIGINAL) and value <= 1)
+
+
+def positive(value: object) -> bool:
+    """Whether this is a finite number above 0."""
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and 0 < value < math.inf

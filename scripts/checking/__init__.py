@@ -1,0 +1,1 @@
+"""A model's two sides: the decoder here and the model in PyTorch."""
