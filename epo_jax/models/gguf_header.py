@@ -90,9 +90,9 @@ def read_header(path: Path) -> Header:
         alignment = metadata.get(ALIGNMENT, 32)
         if not isinstance(alignment, int) or alignment < 1 or alignment.bit_count() != 1:
             raise ValueError(f"{ALIGNMENT} is {alignment!r} and no power of two")
-        start = -(-reader.position // alignment) * alignment
+        start = _aligned(reader.position, alignment)
         stored = {name: dataclasses.replace(one, offset=start + one.offset) for name, one in entries.items()}
-        _check_places(stored, reader.size)
+        _check_places(stored, alignment, reader.size)
     return Header(metadata, stored)
 
 
@@ -169,7 +169,7 @@ def _table(count: int, what: str, read: Callable[[], tuple[str, Any]]) -> dict[s
     return table
 
 
-def _check_places(tensors: Mapping[str, Stored], size: int) -> None:
+def _check_places(tensors: Mapping[str, Stored], alignment: int, size: int) -> None:
     before, end = "", 0
     for name, one in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].size)):
         if one.offset < end:
@@ -177,3 +177,10 @@ def _check_places(tensors: Mapping[str, Stored], size: int) -> None:
         before, end = name, one.offset + one.size
         if end > size:
             raise ValueError(f"tensor {name} ends at byte {end} of {size}")
+    # The last tensor is padded as the others are; a download that was gone on with at a wrong place makes more of it.
+    if tensors and size > _aligned(end, alignment):
+        raise ValueError(f"its {len(tensors)} tensors end at byte {end}, and it goes on to {size}")
+
+
+def _aligned(position: int, alignment: int) -> int:
+    return -(-position // alignment) * alignment

@@ -89,7 +89,8 @@ def load_model(
     try:
         return _load_hub(hub_id, dtype, fill)
     except NotOnHubError as error:
-        raise EpoError(f"{error}; {known}") from error
+        shipped = f"; {RANDOM}{name} has its shape with random weights" if name in shipped_configs() else ""
+        raise EpoError(f"{error}; {known}{shipped}") from error
 
 
 def _load_hub(hub_id: HubId, dtype: str, fill: Callable[..., nnx.State]) -> LanguageModel:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import math
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from transformers import PreTrainedTokenizerFast
 
 from epo_jax.axes import PRNGKey
 from epo_jax.errors import EpoError
-from epo_jax.models.config import DTYPES, DecoderConfig
+from epo_jax.models.config import DecoderConfig
 from epo_jax.models.decoder import abstract_decoder
+from epo_jax.models.device_room import check_room
 from epo_jax.models.families import family_of_hf
 from epo_jax.models.hf_folder import read_architecture, read_config
 from epo_jax.models.language_model import LanguageModel
@@ -96,7 +96,7 @@ def random_parameters(config: DecoderConfig, deviation: float, source: str) -> n
     """
     _, abstract = abstract_decoder(config)
     flat = nnx.to_flat_state(abstract)
-    _check_room(config, sum(math.prod(variable.get_value().shape) for _, variable in flat), source)
+    check_room(f"--model={source}: its", [variable.get_value() for _, variable in flat])
     key = jax.random.key(SEED, impl="threefry2x32")
     filled = []
     for path, variable in flat:
@@ -146,17 +146,3 @@ def _normal(key: PRNGKey, deviation: Float32[Array, ""], shape: tuple[int, ...],
     if len(shape) < 3:
         return one(key, shape)
     return jax.lax.map(lambda key: one(key, shape[1:]), jax.random.split(key, shape[0]))
-
-
-def _check_room(config: DecoderConfig, parameters: int, source: str) -> None:
-    needed = parameters * jnp.dtype(DTYPES[config.dtype]).itemsize
-    device = jax.devices()[0]
-    statistics = device.memory_stats() or {}
-    room = statistics.get("bytes_limit")
-    if room is None and device.platform == "cpu":
-        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if room is not None and needed > room:
-        raise EpoError(
-            f"--model={source}: its {parameters:,} parameters take {needed / 2**30:,.1f} GiB in {config.dtype}, and "
-            f"the device has {room / 2**30:,.1f} GiB"
-        )

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 import epo_jax
 from epo_jax.models import device_room, filling
-from epo_jax.models.checkpoint import Checkpoint, Weight, as_is, transposed
+from epo_jax.models.checkpoint import Checkpoint, Weight, transposed
 from epo_jax.models.config import DecoderConfig, Rotary
 from epo_jax.models.families.gpt_neox import FAMILY as NEOX
 from epo_jax.models.filling import load_parameters
@@ -277,20 +277,17 @@ def test_a_copy_must_be_one_to_its_last_number(block: int, monkeypatch: pytest.M
         fill(config, tensors, copies=copies)
 
 
-def test_a_tensor_may_give_a_stack_and_a_parameter_of_its_own() -> None:
+def test_a_tensor_may_give_several_parameters_that_are_no_stacks() -> None:
     config = config_of(layers=1)
     tensors = tensors_of(config)
     weights = [weight for weight in NEOX.hf_weights if weight.parameter not in ("norm.scale", "norm.bias")]
     both = tensors.pop("gpt_neox.final_layer_norm.weight"), tensors.pop("gpt_neox.final_layer_norm.bias")
     tensors["norms"] = np.stack(both)
-    weights += [
-        Weight("norm.scale", "norms", lambda tensor, _: tensor[0]),
-        Weight("norm.bias", "norms", lambda tensor, _: tensor[1]),
-    ]
+    for row, parameter in enumerate(("norm.scale", "norm.bias")):
+        weights.append(Weight(parameter, "norms", lambda tensor, _, row=row: tensor[row]))
     found = by_path(load_parameters(config, weights, checkpoint_of(tensors)))
     np.testing.assert_array_equal(found["norm.scale"], both[0])
     np.testing.assert_array_equal(found["norm.bias"], both[1])
-    assert {as_is, transposed} <= {weight.transform for weight in weights}
 
 
 @pytest.mark.slow

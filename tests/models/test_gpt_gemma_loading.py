@@ -150,7 +150,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ("family", "changes", "says"),
     [
         *((family, {"new_switch": True}, "new_switch") for family in ("gpt2", "gpt_j", "phi", "gemma2", "gemma3")),
-        *((family, {"model_type": "llama"}, "'llama'") for family in ("gpt2", "phi", "gemma", "gemma3")),
+        *((family, {"model_type": "llama"}, "'llama'") for family in ("gpt2", "phi", "gemma")),
         *((family, {"n_inner": 0}, "mlp_width=0") for family in ("gpt2", "gpt_j")),
         *((family, {"n_head": 5}, "5 heads do not divide the width 36") for family in ("gpt2", "gpt_j")),
         *((family, {"activation_function": "mish"}, "activation_function='mish'") for family in ("gpt2", "gpt_j")),
@@ -181,7 +181,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("gemma2", {"attn_logit_softcapping": -1.0}, "attention_softcap=-1.0"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0"),
         ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
-        ("gemma3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "rope_parameters"),
+        ("gemma3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}, "object"),
         ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "new"}}}, "rope_type"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import socket
@@ -174,7 +175,12 @@ def test_a_program_that_was_killed_leaves_what_the_next_one_goes_on_from(hub, ot
         "import epo_jax, huggingface_hub.constants as c; c.DOWNLOAD_CHUNK_SIZE = 1024; "
         f"c.HF_HUB_CACHE = {str(tmp_path / 'cache')!r}; epo_jax.load_model({ID!r}, 'float32')"
     )
-    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    program = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HUB_OFFLINE": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         deadline = time.monotonic() + 60
         while len(hub.starts(WEIGHTS)) < 1 and time.monotonic() < deadline:

@@ -9,6 +9,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spoiling import Save, assert_same_logits, outcome, refusal
@@ -206,6 +207,16 @@ def test_truncated_gguf_is_refused(left: float, good: Path, tmp_path: Path) -> N
     message = refusal(path)
     assert "cut.gguf" in message
     assert "truncated or corrupt" in message
+
+
+def test_gguf_that_goes_on_after_its_tensors_is_refused(
+    good: Path, tiny_torch: torch.nn.Module, tmp_path: Path
+) -> None:
+    whole, path = good.read_bytes(), tmp_path / "long.gguf"
+    path.write_bytes(whole + whole[-33:])
+    assert "goes on to" in refusal(path)
+    path.write_bytes(whole)
+    assert_same_logits(path, tiny_torch)
 
 
 @pytest.mark.parametrize("magic", [b"", b"GGUF", b"GGUF\3\0\0\0", b"GGUF\3\0\0\0" + b"\1" + b"\0" * 7])

@@ -37,9 +37,12 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     # Imported here, since with it comes PyTorch where that is installed.
     from transformers import GemmaConfig
 
+    # The first files say "gelu" of models that were trained with its approximation.
+    if config["hidden_act"] == "gelu":
+        config = {**config, "hidden_act": "gelu_pytorch_tanh"}
     handled = [*NAMES, *CAUSAL, "hidden_activation", "rope_parameters"]
     check_hf(config, GemmaConfig().to_dict(), handled, FAMILY.hf_architecture, source)
-    # What transformers makes of the "gelu" that the first files say, other files say beside it.
+    # Later files say it beside that.
     check_fixed(config, {**CAUSAL, "hidden_activation": (None, config["hidden_act"])}, source)
     settings = hf_settings(config, NAMES, source)
     rotary, settings["max_positions"] = rotary_of(

@@ -10,7 +10,7 @@ from epo_jax.models.config import DecoderConfig
 from epo_jax.models.families.base import SIZES, Family, check_fixed, check_hf, gguf_settings, hf_settings
 from epo_jax.models.families.gguf_rope import ROPE_KEYS, gguf_rotary
 from epo_jax.models.families.layer_norm import head_width, layer_norm_config
-from epo_jax.models.families.rope import rotary_of
+from epo_jax.models.families.rope import PARTIAL, rotary_of
 from epo_jax.models.families.weight_maps import weight_map
 
 NAMES = {**{name: ours for name, ours in SIZES.items() if name != "head_dim"}, "layer_norm_eps": "norm_eps"}
@@ -25,12 +25,16 @@ def from_hf(config: Mapping[str, Any], source: str, dtype: str) -> DecoderConfig
     # Imported here, since with it comes PyTorch where that is installed.
     from transformers import PhiConfig
 
-    handled = [*NAMES, "qk_layernorm", "rope_parameters"]
+    handled = [*NAMES, PARTIAL, "qk_layernorm", "rope_parameters"]
     check_hf(config, PhiConfig().to_dict(), handled, FAMILY.hf_architecture, source)
-    check_fixed(config, {"qk_layernorm": (True, False)}, source)
+    rope = config["rope_parameters"]
+    # transformers has put the share into rope_parameters, where config.json has it outside; some of its versions say
+    # the default outside of every configuration.
+    share = {PARTIAL: (rope.get(PARTIAL), 0.5)} if isinstance(rope, Mapping) else {}
+    check_fixed(config, {"qk_layernorm": (True, False), **share}, source)
     settings = hf_settings(config, NAMES, source)
     rotary, settings["max_positions"] = rotary_of(
-        config["rope_parameters"], head_width(settings, source), settings["max_positions"], source, partial=True
+        rope, head_width(settings, source), settings["max_positions"], source, partial=True
     )
     return _config(
         source, settings, rotary=(rotary,), qk_norm="head" if config["qk_layernorm"] else "none", dtype=dtype
