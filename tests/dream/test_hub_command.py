@@ -55,6 +55,7 @@ def test_a_revision_of_a_repository_is_dreamed_and_its_run_folder_names_the_comm
     assert "owner/tiny at step1000" in (tmp_path / "first" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_one_line_and_exit_code_2(tmp_path):
     tiny_models.save(tmp_path / "model", "llama")
     with HubServer().running() as server:

@@ -49,6 +49,7 @@ def test_eight_dreams_in_one_program_are_the_eight_single_runs(tiny, template):
         assert (result.run.feature, result.run.seed) == (feature, seed)
 
 
+@pytest.mark.slow
 def test_run_folders_of_a_list_are_those_of_single_runs(tiny, tmp_path):
     features, seeds = ZIPPED
     epo_jax.dream(tiny, features, SMALL, seed=seeds, output=tmp_path / "many")

@@ -125,7 +125,7 @@ def test_candidates_of_a_model_with_tied_head_and_biases_score_as_when_run_whole
         assert_agree(scorer, draw(60, len(names)))
 
 
-@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("parallel", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_candidates_of_a_gpt_neox_score_as_when_run_whole(save_neox, tmp_path, parallel):
     save_neox(tmp_path, use_parallel_residual=parallel)
     lm = epo_jax.load_model(str(tmp_path), dtype="float32")
