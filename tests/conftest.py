@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Tests compile a thousand small programs and run each for a moment: machine code need not be optimized.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
-).strip()
+# Tests compile a thousand small programs and run each for a moment: machine code need not be optimized, unless XLA_FLAGS
+# asks for it.
+if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    ).strip()
 # Names that are no model here would be looked up on the hub where there is a network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

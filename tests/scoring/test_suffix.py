@@ -215,16 +215,17 @@ def test_half_precision_scores_are_float32_and_as_near_as_the_format_allows(tiny
         np.testing.assert_allclose(scores.feature, exact.feature, rtol=0, atol=loose)
 
 
+# scripts/check_suffix_evaluation.py does it for 10,000.
 @pytest.mark.slow
-@pytest.mark.parametrize("frozen", ["nothing", "a BOS, prefix and suffix"])
 @pytest.mark.parametrize(
-    "names", [("L0.N5", "L10.N5", "L29.N3"), ("logit: dog", "logit: cat")], ids=["neurons", "logits"]
+    ("frozen", "names"),
+    [("nothing", ("L0.N5", "L10.N5", "L29.N3")), ("a BOS, prefix and suffix", ("logit: dog", "logit: cat"))],
+    ids=["neurons", "logits"],
 )
 def test_candidates_of_the_embedded_model_agree(lm, frozen, names):
     blocks = Blocks(3072, CHUNKS) if frozen == "nothing" else Blocks(1024, CHUNKS[1:])
     scorer = scorer_of(lm, names, frozen, blocks=blocks)
-    for seed in range(1):
-        assert_agree(scorer, draw(500, len(names), seed, parents=16, vocabulary=49_000))
+    assert_agree(scorer, draw(250, len(names), parents=16, vocabulary=49_000))
 
 
 @pytest.mark.slow
