@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Tests compile a thousand small programs and run each for a moment: machine code need not be optimized, unless XLA_FLAGS
-# asks for it.
+# Tests compile a thousand small programs and run each for a moment: machine code need not be optimized, unless
+# XLA_FLAGS asks for it.
 if "--xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
