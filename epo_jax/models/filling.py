@@ -18,7 +18,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Float, Int32
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, listed
 from epo_jax.models.checkpoint import Checkpoint, Weight
 from epo_jax.models.config import DecoderConfig
 from epo_jax.models.decoder import abstract_decoder
@@ -169,9 +169,9 @@ def _check_names(checkpoint: Checkpoint, places: Mapping[str, list[_Place]], cop
     unused = [name for name in checkpoint.shapes if name not in places and name not in copies]
     problems = []
     if missing:
-        problems.append(f"lacks {_listed(missing)}")
+        problems.append(f"lacks {listed(missing)}")
     if unused:
-        problems.append(f"has tensors that the model does not take: {_listed(unused)}")
+        problems.append(f"has tensors that the model does not take: {listed(unused)}")
     if problems:
         raise EpoError(f"{checkpoint.source}: the checkpoint {' and '.join(problems)}")
 
@@ -243,8 +243,3 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return all(
         np.array_equal(one[start : start + BLOCK], other[start : start + BLOCK]) for start in range(0, one.size, BLOCK)
     )
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -11,7 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, one_line
 from epo_jax.models.checkpoint import Checkpoint
 from epo_jax.models.gguf_header import Stored, read_header
 
@@ -44,7 +44,7 @@ def open_gguf(path: Path) -> GGUFFile:
     try:
         header = read_header(path)
     except CORRUPT as error:
-        raise EpoError(f"{source}: not a whole GGUF file, it is truncated or corrupt ({_one_line(error)})") from error
+        raise EpoError(f"{source}: not a whole GGUF file, it is truncated or corrupt ({one_line(error)})") from error
     metadata = header.metadata
     if "general.architecture" not in metadata:
         raise EpoError(f"{source}: the GGUF metadata lacks general.architecture, so this is not a whole model")
@@ -58,7 +58,7 @@ def open_gguf(path: Path) -> GGUFFile:
             return _dequantized(path, stored)
         except (NotImplementedError, *CORRUPT) as error:
             kind = stored.kind.name
-            raise EpoError(f"{source}: tensor {name} ({kind}) cannot be dequantized ({_one_line(error)})") from error
+            raise EpoError(f"{source}: tensor {name} ({kind}) cannot be dequantized ({one_line(error)})") from error
 
     in_order = sorted(header.tensors, key=lambda name: header.tensors[name].offset)
     return GGUFFile(metadata, Checkpoint(source, {name: header.tensors[name].shape for name in in_order}, read))
@@ -79,7 +79,3 @@ def _dequantized(path: Path, stored: Stored) -> np.ndarray:
             block = np.fromfile(file, np.uint8, len(some) * row_bytes)
             some[...] = gguf.quants.dequantize(block.reshape(len(some), row_bytes), stored.kind)
     return result
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

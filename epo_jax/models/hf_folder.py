@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, listed, one_line
 from epo_jax.models.checkpoint import Checkpoint
 from epo_jax.models.safetensors_file import FLOATS, Entry, Shard, open_shard, read_tensor
 
@@ -56,7 +56,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ).to_dict()
     except Exception as error:
         # transformers checks values in many ways and places; whatever it raises here is about this file.
-        raise EpoError(f"{path}: not a valid configuration ({_one_line(error)})") from error
+        raise EpoError(f"{path}: not a valid configuration ({one_line(error)})") from error
     return config
 
 
@@ -97,7 +97,7 @@ def shard_names(index: Path) -> list[str]:
     names = sorted(set(_weight_map(index, _read_json(index)).values()))
     outside = [name for name in names if Path(name).name != name]
     if outside:
-        raise EpoError(f"{index}: points outside the folder: {_listed(outside)}")
+        raise EpoError(f"{index}: points outside the folder: {listed(outside)}")
     return names
 
 
@@ -116,7 +116,7 @@ def _check_index(index: Path, shards: Mapping[Path, Shard], ignored: Sequence[st
     for name, file in told.items():
         # Converters leave out what is saved twice, and do not always take it out of the index.
         if name not in files[file].entries and name not in files[file].left_out and not _matches(name, ignored):
-            raise EpoError(f"{index}: says that tensor {_listed([name])} is in {file}, which does not have it")
+            raise EpoError(f"{index}: says that tensor {listed([name])} is in {file}, which does not have it")
     for name, (file, _) in held.items():
         if name not in told and not _matches(name, ignored):
             raise EpoError(f"{index}: does not tell of tensor {name}, which is in {file}")
@@ -133,7 +133,7 @@ def _check_index(index: Path, shards: Mapping[Path, Shard], ignored: Sequence[st
     )
     if total not in (right, *other):
         raise EpoError(
-            f"{index}: says that the tensors have {_listed([str(total)])} bytes in all, where those in the files that "
+            f"{index}: says that the tensors have {listed([str(total)])} bytes in all, where those in the files that "
             f"it names have {right}; fetch the files again, or take total_size out of it if they are right"
         )
 
@@ -147,7 +147,7 @@ def _files(folder: Path) -> list[Path]:
         names = shard_names(folder / INDEX)
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
-            raise EpoError(f"{folder / INDEX}: names files that are not there: {_listed(missing)}")
+            raise EpoError(f"{folder / INDEX}: names files that are not there: {listed(missing)}")
         return [folder / name for name in names]
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
@@ -160,20 +160,11 @@ def _files(folder: Path) -> list[Path]:
     raise EpoError(f"{folder}: has no model.safetensors and no {INDEX}")
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(name if name.isprintable() and len(name) < 100 else repr(name[:40]) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise EpoError(f"{path}: not readable as JSON ({_one_line(error)})") from error
+        raise EpoError(f"{path}: not readable as JSON ({one_line(error)})") from error
     if not isinstance(content, dict):
         raise EpoError(f"{path}: holds a {type(content).__name__} where an object is read")
     return content
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, listed
 from epo_jax.models.hf_folder import INDEX, shard_names
 from epo_jax.models.hub_download import LIBRARY, HubFile, cache_folder, check_room, fetch_files, is_cached, small_file
 from epo_jax.models.hub_errors import NoAnswerError, NotOnHubError, hub_errors_told
@@ -87,7 +87,7 @@ def open_hub_model(model: HubId) -> HubModel:
         if cached is None:
             raise NotOnHubError(f"{error}, and there is no copy of it in the cache") from error
         if cached.weights:
-            raise EpoError(f"{error}, and its copy in the cache lacks {_listed(cached.weights)}") from error
+            raise EpoError(f"{error}, and its copy in the cache lacks {listed(cached.weights)}") from error
         if not constants.HF_HUB_OFFLINE:
             _LOG.warning("%s; its copy in the cache is used, commit %s", error, cached.commit)
         return cached
@@ -135,7 +135,7 @@ def _on_hub(model: HubId) -> HubModel:
     names = shard_names(folder / INDEX) if kind == INDEX else [WEIGHTS]
     missing = [name for name in names if name not in files]
     if missing:
-        raise EpoError(f"--model={model}: {INDEX} names files that {model.repo} lacks: {_listed(missing)}")
+        raise EpoError(f"--model={model}: {INDEX} names files that {model.repo} lacks: {listed(missing)}")
     return HubModel(model, commit, folder, {name: files[name] for name in names})
 
 
@@ -147,19 +147,19 @@ def _check_kind(model: HubId, files: Mapping[str, HubFile]) -> str:
     for kind in (INDEX, WEIGHTS):
         if kind in files:
             return kind
-    pickles = _listed(name for name in files if name.endswith((".bin", ".pt", ".pth")))
+    pickles = listed(name for name in files if name.endswith((".bin", ".pt", ".pth")))
     if pickles:
         raise EpoError(
             f"{start} has its weights only as pickles ({pickles}), which can run code when read; give a --revision "
             "that has safetensors (the hub's conversion bot offers one as refs/pr/N, see "
             f"{hub_endpoint()}/{model.repo}/discussions), or convert them and give the folder"
         )
-    other = _listed(name for name in files if name.endswith(".safetensors"))
+    other = listed(name for name in files if name.endswith(".safetensors"))
     raise EpoError(f"{start} has no {WEIGHTS} and no {INDEX}; {f'it has {other}' if other else _gguf_files(files)}")
 
 
 def _gguf_files(files: Mapping[str, HubFile]) -> str:
-    names = _listed(name for name in files if name.endswith(".gguf"))
+    names = listed(name for name in files if name.endswith(".gguf"))
     return f"its GGUF files are given as owner/name/FILE: {names}" if names else "it has no GGUF files"
 
 
@@ -182,8 +182,3 @@ def _whole_in_cache(model: HubId) -> HubModel | None:
     if cached is None or cached.weights or not (model.file or (cached.folder / TOKENIZER).is_file()):
         return None
     return cached
-
-
-def _listed(names: Iterable[str], most: int = 4) -> str:
-    found = sorted(names)
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

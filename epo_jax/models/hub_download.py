@@ -22,8 +22,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.file_download import HfFileMetadata, http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
-from epo_jax.errors import EpoError
-from epo_jax.models.hub_errors import NetworkError, hub_errors_told, one_line
+from epo_jax.errors import EpoError, one_line
+from epo_jax.models.hub_errors import NetworkError, hub_errors_told
 from epo_jax.models.hub_id import HubId, hub_endpoint
 
 LIBRARY = "epo_jax"

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, one_line
 from epo_jax.models.hub_id import HubId, hub_endpoint
 
 # What the HTTP library raises: httpx's or, with newer versions of huggingface_hub, httpx2's.
@@ -55,11 +55,6 @@ def hub_errors_told(model: HubId, file: str | None = None) -> Iterator[None]:
         raise
     except (NetworkError, OSError, ValueError, KeyError, TypeError) as error:
         raise _told(error, model, file) from error
-
-
-def one_line(said: BaseException | str) -> str:
-    """An exception's or a server's text, shortened and without line breaks."""
-    return " ".join(str(said).split())[:200] or type(said).__name__
 
 
 def _told(error: BaseException, model: HubId, file: str | None) -> EpoError:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, one_line
 
 FLOATS = {
     "F64": np.dtype("<f8"),
@@ -70,7 +70,7 @@ def open_shard(path: Path) -> Shard:
             pass
         header, start = _read_header(path)
     except (safetensors.SafetensorError, ValueError, OSError) as error:
-        reason = _size_lie(path) or _one_line(error)
+        reason = _size_lie(path) or one_line(error)
         raise EpoError(f"{path}: not a whole safetensors file, it is truncated or corrupt ({reason})") from error
     notes = header.pop(NOTES, None) or {}
     entries = {
@@ -98,7 +98,7 @@ def read_tensor(name: str, entry: Entry) -> np.ndarray:
     try:
         values = np.fromfile(entry.path, dtype, count, offset=entry.offset)
     except OSError as error:
-        raise EpoError(f"{entry.path}: tensor {name} cannot be read ({_one_line(error)})") from error
+        raise EpoError(f"{entry.path}: tensor {name} cannot be read ({one_line(error)})") from error
     if len(values) != count:
         raise EpoError(f"{entry.path}: tensor {name} cannot be read (the file became shorter)")
     return values.reshape(entry.shape)
@@ -136,7 +136,3 @@ def _size_lie(path: Path) -> str | None:
         # Not even that much of the header can be read: then the library's word stands.
         return None
     return None if size == told else f"it has {size:,} bytes where its header tells of {told:,}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What families with LayerNorm and a plain MLP have in common (GPT-2, GPT-J, Phi)."""
+"""What families with LayerNorm and a plain MLP have in common (GPT-NeoX, GPT-2, GPT-J, Phi)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from epo_jax.models.families.llama_shaped import (
     hf_copies,
     hf_weights,
 )
+from epo_jax.models.families.weight_maps import part_of_rows
 
 # What files of Phi 4 mini say of switches that transformers does not have.
 STRAY = {"full_attn_mod": 1, "interpolate_factor": 1, "lm_head_bias": False}
@@ -67,33 +68,22 @@ def _windowed(decoder: DecoderConfig, window: object, source: str) -> DecoderCon
     return dataclasses.replace(decoder, windows=windows_of(types, window, decoder.layers, source))
 
 
-def _rows(part: int, heights: Callable[[DecoderConfig], tuple[int, ...]]) -> Transform:
-    """One of several maps whose rows stand below each other."""
+def _half(number: int) -> Transform:
+    """The gate (0) or the up projection (1) out of rows that stand below each other."""
 
     def take(tensor: np.ndarray, config: DecoderConfig) -> np.ndarray:
-        rows = heights(config)
-        if tensor.shape[:1] != (sum(rows),):
-            raise ValueError(f"shape {tensor.shape} does not hold {sum(rows)} rows")
-        start = sum(rows[:part])
-        return tensor[start : start + rows[part]].T
+        if tensor.shape[:1] != (2 * config.mlp_width,):
+            raise ValueError(f"shape {tensor.shape} does not hold 2 x {config.mlp_width} rows")
+        return np.split(tensor, 2)[number].T
 
     return take
 
 
-def _attention(config: DecoderConfig) -> tuple[int, ...]:
-    inner, kv_inner = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    return inner, kv_inner, kv_inner
-
-
-def _mlp(config: DecoderConfig) -> tuple[int, ...]:
-    return config.mlp_width, config.mlp_width
-
-
 def _parts(attention: str, output: str, mlp: str, down: str) -> Parts:
     return {
-        **{f"attention.{name}": (attention, _rows(i, _attention)) for i, name in enumerate(("query", "key", "value"))},
+        **{f"attention.{name}": (attention, part_of_rows(i)) for i, name in enumerate(("query", "key", "value"))},
         "attention.output": (output, transposed),
-        **{f"mlp.{name}": (mlp, _rows(i, _mlp)) for i, name in enumerate(("gate", "up"))},
+        **{f"mlp.{name}": (mlp, _half(i)) for i, name in enumerate(("gate", "up"))},
         "mlp.down": (down, transposed),
     }
 
