@@ -112,7 +112,7 @@ def rows_alone(algorithm: Algorithm, micro_batch: int | None) -> int:
     shared = algorithm.sharing
     alone = Sharing(algorithm.population, algorithm.children, shared.devices)
     platform = next(iter(algorithm.penalties.devices())).platform
-    suffix = len(_scorer(algorithm).suffix)
+    suffix = _scorer(algorithm).after
     candidates = alone.units * alone.children_per_part
     blocks = default_blocks(candidates, algorithm.length, suffix, platform, micro_batch)
     return blocks.rows if micro_batch is not None else min(blocks.rows, rows_of(algorithm))
@@ -214,7 +214,7 @@ def _scorer(algorithm: Algorithm) -> LanguageModelScorer:
 
 
 def _width(algorithm: Algorithm) -> int:
-    return algorithm.length + len(_scorer(algorithm).suffix)
+    return algorithm.length + _scorer(algorithm).after
 
 
 def _up(number: int, multiple: int) -> int:

@@ -62,7 +62,9 @@ def build(
         EpoError: settings that this model cannot serve, or features of several kinds.
     """
     frozen = frozen_tokens(lm, template or Template())
-    check_length(lm, config.length, frozen)
+    listed = list(feature) if isinstance(feature, Sequence) else [feature]
+    features = placed_features(listed, len(frozen.prefix) + config.length + len(frozen.suffix))
+    check_length(lm, config.length, frozen, features)
     if config.top_k > lm.config.vocab_size:
         raise EpoError(f"--top_k={config.top_k}: above the model's vocabulary of {lm.config.vocab_size} tokens")
     allowed = allowed_tokens(lm.tokenizer, lm.config.vocab_size)
@@ -70,8 +72,7 @@ def build(
         raise EpoError(
             f"{lm.source}: a search needs at least two allowed tokens, and the tokenizer leaves {allowed.sum()}"
         )
-    listed = feature if isinstance(feature, Sequence) else [feature]
-    scorer = scorer_for(lm, stack_features(listed), frozen, read, config.length)
+    scorer = scorer_for(lm, features, frozen, read, config.length)
     algorithm = Algorithm(
         scorer=scorer,
         penalties=penalty_grid(config.lambda_min, config.lambda_max, config.population),
@@ -89,7 +90,7 @@ def build(
     sharing = algorithm.sharing
     candidates = sharing.units * sharing.children_per_part
     platform = next(iter(jax.tree.leaves(lm.params)[0].devices())).platform
-    blocks = default_blocks(candidates, config.length, len(frozen.suffix), platform, micro_batch)
+    blocks = default_blocks(candidates, config.length, scorer.after, platform, micro_batch)
     algorithm = dataclasses.replace(algorithm, scorer=dataclasses.replace(scorer, blocks=blocks))
     return algorithm if mesh is None else jax.device_put(algorithm, NamedSharding(mesh, PartitionSpec()))
 
@@ -114,17 +115,32 @@ def stack_features(features: Sequence[Feature]) -> Feature:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *features)
 
 
-def check_length(lm: LanguageModel, length: int, frozen: FrozenTokens) -> None:
+def placed_features(features: Sequence[Feature], tokens: int) -> Feature:
+    """Features of one kind as one, with a leading axis, in sequences of so many tokens, the target excluded.
+
+    Raises:
+        EpoError: none, features of several kinds or shapes, or one that reads a position that there is not.
+    """
+    return stack_features([feature.within(tokens) for feature in features])
+
+
+def check_length(lm: LanguageModel, length: int, frozen: FrozenTokens, features: Feature) -> None:
     """Check that prompts of this length can be scored.
+
+    Args:
+        lm: the model.
+        length: optimized tokens.
+        frozen: tokens around them.
+        features: a stack [R, ...], whose target follows.
 
     Raises:
         EpoError: more tokens than the model takes, or no token that has a predecessor.
     """
-    total = len(frozen.prefix) + length + len(frozen.suffix)
+    total = len(frozen.prefix) + length + len(frozen.suffix) + targets_of(features).shape[1]
     if total > lm.config.max_positions:
         raise EpoError(
-            f"--length={length}: with prefix and suffix it makes {total} tokens, and the model takes "
-            f"{lm.config.max_positions}"
+            f"--length={length}: with prefix, suffix and the feature's target it makes {total} tokens, and the model "
+            f"takes {lm.config.max_positions}"
         )
     if length == 1 and len(frozen.prefix) == 0:
         raise EpoError("--length=1: a single token has no predecessor to score it by; give a --prefix or --bos=always")
@@ -201,7 +217,14 @@ def _split(
             raise EpoError(f"ids: must hold the tokens of the template's {name}, {expected.tolist()}")
     if stop - start < 1 or (stop - start == 1 and start == 0):
         raise EpoError(f"ids: {sequences.shape[1]} tokens leave none to score; a scored token has a predecessor")
-    return scorer_for(lm, stack_features([feature]), frozen, read, stop - start), sequences[:, start:stop]
+    features = placed_features([feature], sequences.shape[1])
+    check_length(lm, stop - start, frozen, features)
+    return scorer_for(lm, features, frozen, read, stop - start), sequences[:, start:stop]
+
+
+def targets_of(features: Feature) -> Int32[jax.Array, "R m"]:
+    """The target of each feature of a stack [R, ...]."""
+    return jax.vmap(lambda one: one.target)(features)
 
 
 def scorer_for(
@@ -226,21 +249,25 @@ def scorer_for(
         EpoError: a position that cannot be read.
     """
     prefix = jnp.asarray(frozen.prefix)
+    target = targets_of(features)
+    suffix = jnp.broadcast_to(jnp.asarray(frozen.suffix), (len(target), len(frozen.suffix)))
     return LanguageModelScorer(
         params=lm.params,
         features=features,
-        reading=parse_reading(read, len(frozen.prefix), length, len(frozen.suffix)),
+        reading=parse_reading(read, len(frozen.prefix), length, len(frozen.suffix), target.shape[1]),
         prefix=prefix,
-        suffix=jnp.asarray(frozen.suffix),
-        past=_past(lm.graphdef, lm.params, prefix) if len(prefix) else None,
+        suffix=jnp.concatenate([suffix, target], axis=1),
+        past=_past(lm.graphdef, lm.params, prefix, features) if len(prefix) else None,
         graphdef=lm.graphdef,
         blocks=blocks,
     )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _past(graphdef: nnx.GraphDef[Decoder], params: nnx.State, prefix: Int32[jax.Array, " n"]) -> Prefix:
-    return run_prefix(nnx.merge(graphdef, params), prefix)
+def _past(
+    graphdef: nnx.GraphDef[Decoder], params: nnx.State, prefix: Int32[jax.Array, " n"], features: Feature
+) -> Prefix:
+    return run_prefix(nnx.merge(graphdef, params), prefix, features)
 
 
 @jax.jit

@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float, Float32, Int32
 
 from epo_jax.axes import Hidden
-from epo_jax.features.base import LOGITS, Feature, Kept
+from epo_jax.features.base import LOGITS, NEXT, OUTSIDE, Feature, Kept, Places, Values
 from epo_jax.models.decoder import Decoder, KeysValues, Observer
 
 # Logits that are in memory at one time, in bytes.
@@ -58,9 +58,10 @@ def run(
     features: Feature,
     dream: Int32[Array, " B"],
     embeddings: Hidden,
-    shown: Int32[Array, "B k"],
+    following: Int32[Array, "B S"],
+    shown: Int32[Array, "B k"] | None,
     past: KeysValues | None = None,
-) -> tuple[Float32[Array, "B S"], Hidden, KeysValues]:
+) -> tuple[Values, Hidden, KeysValues]:
     """Run sequences through the model.
 
     Args:
@@ -68,34 +69,60 @@ def run(
         features: a stack [R, ...].
         dream: int32[B], which of them is read in each sequence.
         embeddings: dtype[B, S, D].
-        shown: int32[B, k], tokens at which features may be read; elsewhere values that come from logits mean nothing.
+        following: int32[B, S], the token after each.
+        shown: int32[B, k], tokens at which features that read the head's output may do so; elsewhere values that come
+            from it mean nothing.
         past: keys and values [L, n, ...] of tokens that stand before all sequences.
 
     Returns:
-        The features' values float32[B, S], the normed final residual stream, and keys and values [L, B, S, ...].
+        The features' values, arrays with the leading axes [B, S], the normed final residual stream, and keys and values
+        [L, B, S, ...].
     """
     features, axis = features_for(features, dream)
     batch, length, _ = embeddings.shape
     observer = observer_of(features, axis, inner=1)
     kept = empty_kept(features, axis, (batch, length))
     hidden, kept, cache = decoder(embeddings, observer, kept, past)
-    if LOGITS in features.sites:
-        kept = _observe_logits(decoder, features, axis, kept, hidden, shown)
-    values = jax.vmap(jax.vmap(_read, (None, 0)), (axis, 0))(features, kept)
-    return values, hidden, cache
+    if shown is not None and set(features.sites) & set(OUTSIDE):
+        kept = _observe_head(decoder, features, axis, kept, hidden, following, shown)
+    return jax.vmap(jax.vmap(_value, (None, 0)), (axis, 0))(features, kept), hidden, cache
 
 
-def _read(feature: Feature, kept: Kept) -> Float32[Array, ""]:
-    return feature.read(kept)
+def _value(feature: Feature, kept: Kept) -> Values:
+    return feature.value(kept)
 
 
-def _observe_logits(
-    decoder: Decoder, features: Feature, axis: int | None, kept: Kept, hidden: Hidden, shown: Int32[Array, "B k"]
+def totals(
+    features: Feature, axis: int | None, values: Values, places: Places, before: Values | None
+) -> Float32[Array, " B"]:
+    """The features of prompts, given the values of their columns.
+
+    Args:
+        features: as `features_for` gives them.
+        axis: likewise.
+        values: arrays [B, W, ...].
+        places: what the columns mean.
+        before: arrays [B, n, ...] of the prefix's tokens; None where no feature reads them.
+    """
+    return jax.vmap(lambda feature, *rest: feature.total(*rest), (axis, 0, 0, 0))(features, values, places, before)
+
+
+def _observe_head(
+    decoder: Decoder,
+    features: Feature,
+    axis: int | None,
+    kept: Kept,
+    hidden: Hidden,
+    following: Int32[Array, "B S"],
+    shown: Int32[Array, "B k"],
 ) -> Kept:
-    """Show the logits of the tokens at which the features are read, and of no others."""
+    """Show the head's output at the tokens at which the features may read it, and at no others."""
     observe = observer_of(features, axis, inner=1).at(jnp.int32(decoder.config.layers))
     place = (jnp.arange(shown.shape[0])[:, None], shown)
-    seen = observe(jax.tree.map(lambda leaf: leaf[place], kept), LOGITS, decoder.unembed(hidden[place]))
+    logits = decoder.unembed(hidden[place])
+    seen = observe(jax.tree.map(lambda leaf: leaf[place], kept), LOGITS, logits)
+    if NEXT in features.sites:
+        seen = observe(seen, NEXT, -surprisal(logits, following[place])[0])
     return jax.tree.map(lambda leaf, new: leaf.at[place].set(new), kept, seen)
 
 

@@ -84,8 +84,9 @@ def in_chunks(
     sizes: tuple[int, ...],
     inputs: Any,
     outputs: Any,
+    first: Int32[Array, ""] | int = 0,
 ) -> Any:
-    """Run a function over the first `count` rows of arrays, and over no more than the last size beyond them.
+    """Run a function over `count` rows of arrays, and over no more than the last size beyond them.
 
     Args:
         function: (rows of inputs, rows of outputs) -> new rows of outputs.
@@ -93,11 +94,13 @@ def in_chunks(
         sizes: rows at a time, each a multiple of the next; empty for all rows at once, whatever the count.
         inputs: a pytree of arrays with a leading axis of rows.
         outputs: likewise; those of rows that are not run stay as they are.
+        first: traced number of the first row. Where the rows left from there on are fewer than a size, some before them
+            are run as well, so results must depend on inputs alone.
     """
     if not sizes:
         return function(inputs, outputs)
     left = -(-count // sizes[-1]) * sizes[-1]
-    start = jnp.zeros_like(count)
+    start = jnp.zeros_like(count) + first
     for size in sizes:
         trips = left // size
 

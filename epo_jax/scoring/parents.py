@@ -8,6 +8,7 @@ import jax
 from jax import Array
 from jaxtyping import Float, Float32
 
+from epo_jax.features.base import Values
 from epo_jax.models.decoder import KeysValues
 
 
@@ -19,10 +20,12 @@ class Prefix:
     Attributes:
         keys_values: [L, n, kv_heads, head_dim].
         hidden: dtype[D], the normed final residual stream of the last, which predicts the first optimized token.
+        values: the features' values, arrays [R, n, ...], where they read every token; None elsewhere.
     """
 
     keys_values: KeysValues
     hidden: Float[Array, " D"]
+    values: Values | None
 
 
 @jax.tree_util.register_dataclass
@@ -36,11 +39,12 @@ class ParentRows:
             log-normalizer it gives the log-probability of any token, in a V-th of the memory.
         normalizer: float32[N, T], log-sum-exp of those rows' logits; 0 where a token has no predecessor.
         surprisal: float32[N, T], of the prompt's own tokens in nats; 0 where a token has no predecessor.
-        values: float32[N, W], the feature at each token; one that comes from logits, only where it is read.
+        values: the feature's values at each token, arrays [N, W, ...]; those that come from the head's output, only
+            where they are read.
     """
 
     keys_values: KeysValues
     predictors: Float[Array, "N T D"]
     normalizer: Float32[Array, "N T"]
     surprisal: Float32[Array, "N T"]
-    values: Float32[Array, "N W"]
+    values: Values

@@ -7,9 +7,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Int32
 
 from epo_jax.errors import EpoError
+from epo_jax.features.base import READ, TARGET, Places
 
 LAST, MAX = "last", "max"
 
@@ -19,46 +20,49 @@ LAST, MAX = "last", "max"
 class Reading:
     """Tokens at which a feature is read.
 
-    Columns j of the arrays below count from the first optimized token; the suffix follows the last one of each prompt.
+    Columns j of the arrays below count from the first optimized token; the suffix follows the last one of each prompt,
+    and its last tokens are the features' target. Positions do not count those.
 
     Attributes:
         position: int32, counted from the first token of the sequence, or from its end if negative; traced.
         maximum: whether the value is instead the maximum over the optimized tokens; static.
+        target: tokens of the features' target; static.
     """
 
     position: Int32[Array, ""]
     maximum: bool = dataclasses.field(metadata={"static": True})
+    target: int = dataclasses.field(metadata={"static": True})
 
-    def last_column(self, length: Int32[Array, " B"], prefix: int, suffix: int) -> Int32[Array, " B"]:
-        """The last column that is read in each prompt."""
-        if self.maximum:
-            return length - 1
-        return jnp.where(self.position < 0, length + suffix + self.position, self.position - prefix)
-
-    def columns(self, length: Int32[Array, " B"], prefix: int, suffix: int, width: int) -> Bool[Array, "B W"]:
-        """Which columns are read in each prompt."""
-        last = self.last_column(length, prefix, suffix)[:, None]
+    def places(self, length: Int32[Array, " B"], prefix: int, suffix: int, width: int) -> Places:
+        """What each of `width` columns means in each prompt; prefix and suffix count tokens, the target included."""
+        length = length[:, None]
+        end = length + suffix - self.target
         column = jnp.arange(width)
-        return column <= last if self.maximum else column == last
+        return Places(
+            read=column < length if self.maximum else column == self._column(end, prefix),
+            target=(column >= end - 1) & (column < end - 1 + self.target),
+            every=column < end,
+        )
 
-    def shown(self, length: Int32[Array, " B"], prefix: int, suffix: int, optimized: int) -> Int32[Array, "B k"]:
-        """The columns that may be read: one for each prompt, or all optimized tokens."""
-        if self.maximum:
-            return jnp.broadcast_to(jnp.arange(optimized, dtype=jnp.int32), (length.shape[0], optimized))
-        return jnp.clip(self.last_column(length, prefix, suffix), 0, optimized + suffix - 1)[:, None]
+    def shown(
+        self, reads: tuple[str, ...], length: Int32[Array, " B"], prefix: int, suffix: int, optimized: int
+    ) -> Int32[Array, "B k"]:
+        """The columns whose head's output features may read: one for each prompt, or all optimized ones, or more."""
+        width, end = optimized + suffix, length[:, None] + suffix - self.target
+        columns = []
+        if READ in reads and self.maximum:
+            columns.append(jnp.broadcast_to(jnp.arange(optimized, dtype=jnp.int32), (length.shape[0], optimized)))
+        elif READ in reads:
+            columns.append(self._column(end, prefix))
+        if TARGET in reads:
+            columns.append(end - 1 + jnp.arange(self.target, dtype=jnp.int32))
+        return jnp.clip(jnp.concatenate(columns, axis=1), 0, width - 1)
 
-    def of(
-        self, values: Float32[Array, "B W"], length: Int32[Array, " B"], prefix: int, suffix: int
-    ) -> Float32[Array, " B"]:
-        """The feature of each prompt, given its values at all columns that are read."""
-        if self.maximum:
-            read = self.columns(length, prefix, suffix, values.shape[1])
-            return jnp.where(read, values, -jnp.inf).max(axis=1)
-        last = self.last_column(length, prefix, suffix)
-        return jnp.take_along_axis(values, jnp.clip(last, 0, values.shape[1] - 1)[:, None], axis=1)[:, 0]
+    def _column(self, end: Int32[Array, "B 1"], prefix: int) -> Int32[Array, "B 1"]:
+        return jnp.where(self.position < 0, end + self.position, self.position - prefix)
 
 
-def parse_reading(read: str | int, prefix: int, length: int, suffix: int) -> Reading:
+def parse_reading(read: str | int, prefix: int, length: int, suffix: int, target: int = 0) -> Reading:
     """The reading that "last", "max" or a position names.
 
     Args:
@@ -66,12 +70,13 @@ def parse_reading(read: str | int, prefix: int, length: int, suffix: int) -> Rea
         prefix: tokens before the optimized ones, a BOS included.
         length: optimized tokens.
         suffix: tokens after them.
+        target: tokens of the features' target, which follow the suffix and are no part of the sequence here.
 
     Raises:
         EpoError: another word, a position outside the sequence, or one inside the prefix, where nothing changes.
     """
     if read == MAX:
-        return Reading(jnp.int32(-1), maximum=True)
+        return Reading(jnp.int32(-1), maximum=True, target=target)
     try:
         position = -1 if read == LAST else int(read)
     except ValueError as error:
@@ -81,4 +86,4 @@ def parse_reading(read: str | int, prefix: int, length: int, suffix: int) -> Rea
         raise EpoError(f"--read={read}: the sequence has the positions 0 to {total - 1}, or -{total} to -1")
     if position % total < prefix:
         raise EpoError(f"--read={read}: lies in the prefix of {prefix} tokens, where no prompt changes the feature")
-    return Reading(jnp.int32(position), maximum=False)
+    return Reading(jnp.int32(position), maximum=False, target=target)

@@ -13,9 +13,9 @@ from jaxtyping import Float32, Int32
 from epo_jax.axes import Hidden
 from epo_jax.epo.groups import in_groups
 from epo_jax.epo.scorer import Candidates, Scores
-from epo_jax.features.base import Feature
+from epo_jax.features.base import EVERY, OUTSIDE, Feature, Values
 from epo_jax.models.decoder import Decoder, KeysValues
-from epo_jax.scoring.forward import predictors_of, rows_of_logits, run, surprisal
+from epo_jax.scoring.forward import features_for, predictors_of, rows_of_logits, run, surprisal, totals
 from epo_jax.scoring.packing import Blocks
 from epo_jax.scoring.parents import ParentRows, Prefix
 from epo_jax.scoring.reading import Reading
@@ -34,7 +34,7 @@ class LanguageModelScorer:
         features: a stack [R, ...] of features of one kind, one for each dream.
         reading: where they are read.
         prefix: int32[n], frozen tokens before the optimized ones, a BOS included.
-        suffix: int32[m], frozen tokens after them.
+        suffix: int32[R, m], frozen tokens after them, the last ones being each dream's target.
         past: what running the prefix left; None without one.
         graphdef: the model's structure.
         blocks: sizes of the work on candidates.
@@ -44,7 +44,7 @@ class LanguageModelScorer:
     features: Feature
     reading: Reading
     prefix: Int32[Array, " n"]
-    suffix: Int32[Array, " m"]
+    suffix: Int32[Array, "R m"]
     past: Prefix | None
     graphdef: nnx.GraphDef[Decoder] = dataclasses.field(metadata=STATIC)
     blocks: Blocks = dataclasses.field(metadata=STATIC)
@@ -53,6 +53,11 @@ class LanguageModelScorer:
     def decoder(self) -> Decoder:
         """The model."""
         return nnx.merge(self.graphdef, self.params)
+
+    @property
+    def after(self) -> int:
+        """Tokens after the optimized ones."""
+        return self.suffix.shape[1]
 
     @property
     def first_scored(self) -> int:
@@ -77,20 +82,19 @@ class LanguageModelScorer:
             float32[N, T, V], and what evaluation needs of these prompts.
         """
         decoder, length, first = self.decoder, ids.shape[1], self.first_scored
-        sequences = self.after_prefix(ids)
+        sequences = self.after_prefix(ids, dream)
         embeddings = decoder.embed(sequences, len(self.prefix) + jnp.arange(sequences.shape[1]))
         lengths = jnp.full(ids.shape[0], length, jnp.int32)
-        shown = self.reading.shown(lengths, len(self.prefix), len(self.suffix), length)
+        shown = self.shown(lengths, length)
         past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
 
         def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"]]]:
-            sequences = embeddings.at[:, :length].set(tokens)
-            values, hidden, cache = run(decoder, self.features, dream, sequences, shown, past)
+            inputs = embeddings.at[:, :length].set(tokens)
+            values, hidden, cache = run(decoder, self.features, dream, inputs, following(sequences), shown, past)
             predictors = predictors_of(hidden[:, :length], before)
             logits = decoder.unembed(predictors[:, first:])
             nats, normalizer = surprisal(logits, ids[:, first:])
-            feature = self.reading.of(values, lengths, len(self.prefix), len(self.suffix))
-            objective = feature - penalties * nats.mean(axis=-1)
+            objective = self.totals(values, dream, lengths) - penalties * nats.mean(axis=-1)
             unscored = ((0, 0), (first, 0))
             parents = ParentRows(
                 keys_values=jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), cache),
@@ -133,19 +137,42 @@ class LanguageModelScorer:
         """Scores of whole prompts, prefix included: the definition that every faster way is held against."""
         decoder, first, start = self.decoder, self.first_scored, len(self.prefix)
         prefix = jnp.broadcast_to(self.prefix, (ids.shape[0], start))
-        tokens = jnp.concatenate([prefix, self.after_prefix(ids, length)], axis=1)
-        shown = start + self.reading.shown(length, start, len(self.suffix), ids.shape[1])
-        values, hidden, _ = run(decoder, self.features, dream, decoder.embed(tokens), shown)
-        feature = self.reading.of(values[:, start:], length, start, len(self.suffix))
+        tokens = jnp.concatenate([prefix, self.after_prefix(ids, dream, length)], axis=1)
+        shown = self.shown(length, ids.shape[1])
+        shown = None if shown is None else start + shown
+        values, hidden, _ = run(decoder, self.features, dream, decoder.embed(tokens), following(tokens), shown)
+        own, before = (jax.tree.map(part, values) for part in (lambda a: a[:, start:], lambda a: a[:, :start]))
+        feature = self._totals(own, dream, length, before if start else None)
         predictors = hidden[:, start + first - 1 : start + ids.shape[1] - 1]
         nats, _ = surprisal(decoder.unembed(predictors), ids[:, first:])
         scored = jnp.arange(first, ids.shape[1]) < length[:, None]
         return Scores(feature, jnp.where(scored, nats, 0).sum(axis=-1) / jnp.maximum(scored.sum(axis=-1), 1))
 
-    def after_prefix(self, ids: Int32[Array, "C T"], length: Int32[Array, " C"] | None = None) -> Int32[Array, "C W"]:
-        """Optimized tokens and suffix; the suffix follows the last optimized token of each prompt."""
-        batch, width = ids.shape
-        whole = jnp.concatenate([ids, jnp.broadcast_to(self.suffix, (batch, len(self.suffix)))], axis=1)
+    def totals(self, values: Values, dream: Int32[Array, " B"], length: Int32[Array, " B"]) -> Float32[Array, " B"]:
+        """The features of prompts, given the values of all columns [B, W, ...] after the prefix."""
+        before = None if self.past is None or self.past.values is None else self.past.values
+        return self._totals(values, dream, length, jax.tree.map(lambda a: a[dream], before))
+
+    def _totals(
+        self, values: Values, dream: Int32[Array, " B"], length: Int32[Array, " B"], before: Values | None
+    ) -> Float32[Array, " B"]:
+        features, axis = features_for(self.features, dream)
+        width = jax.tree.leaves(values)[0].shape[1]
+        places = self.reading.places(length, len(self.prefix), self.after, width)
+        return totals(features, axis, values, places, before)
+
+    def shown(self, length: Int32[Array, " B"], optimized: int) -> Int32[Array, "B k"] | None:
+        """The columns whose head's output features may read; None where they read none of it."""
+        if not set(self.features.sites) & set(OUTSIDE):
+            return None
+        return self.reading.shown(self.features.reads, length, len(self.prefix), self.after, optimized)
+
+    def after_prefix(
+        self, ids: Int32[Array, "C T"], dream: Int32[Array, " C"], length: Int32[Array, " C"] | None = None
+    ) -> Int32[Array, "C W"]:
+        """Optimized tokens, suffix and target; the suffix follows the last optimized token of each prompt."""
+        width = ids.shape[1]
+        whole = jnp.concatenate([ids, self.suffix[dream]], axis=1)
         if length is None:
             return whole
         # Positions from the end of a short prompt on take the suffix's tokens; causal attention never sees the rest.
@@ -154,7 +181,23 @@ class LanguageModelScorer:
         return jnp.take_along_axis(whole, jnp.minimum(source, whole.shape[1] - 1), axis=1)
 
 
-def run_prefix(decoder: Decoder, prefix: Int32[Array, " n"]) -> Prefix:
-    """What sequences that start with a prefix may reuse of it."""
-    hidden, _, cache = decoder(decoder.embed(prefix[None]))
-    return Prefix(KeysValues(cache.keys[:, 0], cache.values[:, 0]), hidden[0, -1])
+def following(tokens: Int32[Array, "C W"]) -> Int32[Array, "C W"]:
+    """The token after each; 0 after the last."""
+    return jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+
+
+def run_prefix(decoder: Decoder, prefix: Int32[Array, " n"], features: Feature) -> Prefix:
+    """What sequences that start with a prefix may reuse of it.
+
+    Args:
+        decoder: the model.
+        prefix: its tokens.
+        features: a stack [R, ...].
+    """
+    dreams = jax.tree.leaves(features)[0].shape[0] if EVERY in features.reads else 1
+    tokens = jnp.broadcast_to(prefix, (dreams, len(prefix)))
+    dream = jnp.arange(dreams, dtype=jnp.int32)
+    values, hidden, cache = run(decoder, features, dream, decoder.embed(tokens), following(tokens), None)
+    return Prefix(
+        KeysValues(cache.keys[:, 0], cache.values[:, 0]), hidden[0, -1], values if EVERY in features.reads else None
+    )

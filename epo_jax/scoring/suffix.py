@@ -7,7 +7,8 @@ into a rectangle of candidates and tokens, in which parents' keys and values fil
 
 Rows whose next token is scored come first in a block, then the rows that only the feature needs (the last token, the
 suffix), those of deeper features first: above the feature's layer nothing reads them, and the traced number of rows
-leaves them out. The head runs on the first kind alone, unless the feature reads logits.
+leaves them out. The head runs on the first kind alone, unless the feature reads its output, and features look only at
+those rows of it that they read, which stand together.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jax import Array
 from jaxtyping import Float, Int32
 
 from epo_jax.epo.scorer import Candidates, Scores
-from epo_jax.features.base import LOGITS, Feature, Kept
+from epo_jax.features.base import LOGITS, NEXT, OUTSIDE, Feature, Kept
 from epo_jax.models.decoder import PATTERN, Block, KeysValues, Layer, turns_at
 from epo_jax.scoring.forward import empty_kept, features_for, observer_of, rows_of_logits, surprisal
 from epo_jax.scoring.packing import block_of, in_chunks, most_candidates
@@ -60,9 +61,9 @@ def suffix_scores(
 ) -> Scores:
     """Scores of candidates against their parents' rows, block after block; see `LanguageModelScorer.evaluate`."""
     count, capacity = candidates.ids.shape[0], scorer.blocks.rows
-    width = candidates.ids.shape[1] + len(scorer.suffix)
+    width = candidates.ids.shape[1] + scorer.after
     first = jnp.clip(first_edit, 0, jnp.maximum(length - 1, 0))
-    rows = jnp.where(length > 0, length + len(scorer.suffix) - first, 0)
+    rows = jnp.where(length > 0, length + scorer.after - first, 0)
     block = block_of(rows, width, capacity)
     most = most_candidates(count, width, capacity)
     everything = Part(candidates.ids, candidates.parent, candidates.dream, first, length)
@@ -85,12 +86,16 @@ def suffix_scores(
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """Where the rows of a block stand: `source` [B] in the rectangle [A, W], and `rank` [A, W] in the block."""
+    """Where the rows of a block stand: `source` [B] in the rectangle [A, W], and `rank` [A, W] in the block.
+
+    Of the `scored` first rows the features read the last `read_scored`, and the `read_beyond` rows behind those.
+    """
 
     source: Int32[Array, " B"]
     rank: Int32[Array, "A W"]
     scored: Int32[Array, ""]
     depth: Int32[Array, "A W"]
+    read_scored: Int32[Array, ""]
     read_beyond: Int32[Array, ""]
 
     def needed(self, layer: Int32[Array, ""]) -> Int32[Array, ""]:
@@ -101,7 +106,7 @@ class _Rows:
 def _block_scores(scorer: LanguageModelScorer, parents: ParentRows, part: Part) -> Scores:
     decoder, config = scorer.decoder, scorer.decoder.config
     chunks, before = scorer.blocks.chunks, len(scorer.prefix)
-    tokens = scorer.after_prefix(part.ids, part.length)
+    tokens = scorer.after_prefix(part.ids, part.dream, part.length)
     many, width = tokens.shape
     rows = _rows(scorer, part, width)
     of_rows, axis = features_for(scorer.features, part.dream[rows.source // width])
@@ -153,20 +158,22 @@ def _block_scores(scorer: LanguageModelScorer, parents: ParentRows, part: Part) 
     (x, kept, _, _), _ = decoder.scan(advance, (x, kept, heads, KeysValues(kv, kv)), past)
     nats, kept = _head(scorer, rows, tokens, x, kept, of_rows, axis)
 
-    values = jax.vmap(lambda feature, kept: feature.read(kept), (axis, 0))(of_rows, kept)[rows.rank]
-    values = jnp.where(column < part.first[:, None], parents.values[part.parent], values)
-    feature = scorer.reading.of(values, part.length, before, len(scorer.suffix))
+    def whole(own: Array, theirs: Array) -> Array:
+        mask = (column < part.first[:, None]).reshape(many, width, *(1,) * (own.ndim - 1))
+        return jnp.where(mask, theirs[part.parent], own[rows.rank])
+
+    values = jax.vmap(lambda feature, kept: feature.value(kept), (axis, 0))(of_rows, kept)
+    feature = scorer.totals(jax.tree.map(whole, values, parents.values), part.dream, part.length)
     return Scores(feature, _cross_entropy(scorer, parents, part, nats[rows.rank]))
 
 
 def _rows(scorer: LanguageModelScorer, part: Part, width: int) -> _Rows:
     layers, column = scorer.decoder.config.layers, jnp.arange(width)
-    ends = jnp.where(part.length > 0, part.length + len(scorer.suffix), 0)
+    ends = jnp.where(part.length > 0, part.length + scorer.after, 0)
     active = (column >= part.first[:, None]) & (column < ends[:, None])
     scored = active & (column < part.length[:, None] - 1)
-    template = (len(scorer.prefix), len(scorer.suffix))
-    last_read = scorer.reading.last_column(part.length, *template)[:, None]
-    read = scorer.reading.columns(part.length, *template, width)
+    read = scorer.reading.places(part.length, len(scorer.prefix), scorer.after, width).of(scorer.features.reads)
+    last_read = jnp.where(read, column, -1).max(axis=1, keepdims=True)
     # A row behind the scored ones serves the feature alone: up to its layer, and if it is read there or later.
     features, axis = features_for(scorer.features, part.dream)
     depth = jnp.broadcast_to(
@@ -174,9 +181,9 @@ def _rows(scorer: LanguageModelScorer, part: Part, width: int) -> _Rows:
     )
     depth = jnp.clip(depth, -1, layers)[:, None]
     depth = jnp.where(active & ~scored & (column <= last_read), depth, -1)
-    # Scored rows first, then the others by depth, of which those that are read come first.
-    never = 2 * (layers + 2)
-    order = jnp.where(scored, 0, jnp.where(depth >= 0, 1 + 2 * (layers - depth) + ~read, never))
+    # Scored rows first, then the others by depth; where the two kinds meet stand those that are read.
+    never = 2 * (layers + 3)
+    order = jnp.where(scored, read, jnp.where(depth >= 0, 2 + 2 * (layers - depth) + ~read, never))
     size = max(scorer.blocks.rows, order.size)
     source = jnp.argsort(order.reshape(-1), stable=True).astype(jnp.int32)
     rank = jnp.zeros(order.size, jnp.int32).at[source].set(jnp.arange(order.size, dtype=jnp.int32))
@@ -186,6 +193,7 @@ def _rows(scorer: LanguageModelScorer, part: Part, width: int) -> _Rows:
         rank=jnp.minimum(rank, scorer.blocks.rows - 1).reshape(order.shape),
         scored=scored.sum(dtype=jnp.int32),
         depth=depth,
+        read_scored=(scored & read).sum(dtype=jnp.int32),
         read_beyond=((depth >= 0) & read).sum(dtype=jnp.int32),
     )
 
@@ -202,7 +210,7 @@ def _head(
     """Nats of each scored row's next token, and what is kept after rows that are read showed their logits."""
     decoder = scorer.decoder
     layers = jnp.int32(decoder.config.layers)
-    following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))).reshape(-1)[rows.source]
+    next_tokens = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))).reshape(-1)[rows.source]
     limit = rows_of_logits(decoder.config.vocab_size)
     sizes = tuple(size for size in scorer.blocks.chunks if size <= limit)
     if not sizes and x.shape[0] > limit:
@@ -213,18 +221,23 @@ def _head(
         return surprisal(decoder.unembed(decoder.norm(x)), following)[0]
 
     nats = jnp.zeros(x.shape[0], jnp.float32)
-    if LOGITS not in scorer.features.sites:
-        return in_chunks(score, rows.scored, sizes, (x, following), nats), kept
+    if not set(scorer.features.sites) & set(OUTSIDE):
+        return in_chunks(score, rows.scored, sizes, (x, next_tokens), nats), kept
 
     def score_and_show(inputs: Any, _: Any) -> tuple[Array, Kept]:
         x, following, kept, per_row = inputs
         logits = decoder.unembed(decoder.norm(x))
         observe = observer_of(of_rows if per_row is None else per_row, axis).at(layers)
-        return surprisal(logits, following)[0], observe(kept, LOGITS, logits)
+        nats = surprisal(logits, following)[0]
+        return nats, observe(observe(kept, LOGITS, logits), NEXT, -nats)
 
     per_row = of_rows if axis == 0 else None
-    inputs = (x, following, kept, per_row)
-    return in_chunks(score_and_show, rows.scored + rows.read_beyond, sizes, inputs, (nats, kept))
+    inputs = (x, next_tokens, kept, per_row)
+    if not sizes:
+        return score_and_show(inputs, None)
+    unread = rows.scored - rows.read_scored
+    nats = in_chunks(score, unread, sizes, (x, next_tokens), nats)
+    return in_chunks(score_and_show, rows.read_scored + rows.read_beyond, sizes, inputs, (nats, kept), unread)
 
 
 def _cross_entropy(scorer: LanguageModelScorer, parents: ParentRows, part: Part, nats: Array) -> Array:
