@@ -26,7 +26,7 @@ from epo_jax.features import Feature
 from epo_jax.features.logit import LogitDifference
 from epo_jax.models.tokenizers import allowed_tokens
 from epo_jax.scoring import Template
-from epo_jax.scoring.api import scorer_for, stack_features
+from epo_jax.scoring.assemble import scorer_for, stack_features
 from epo_jax.scoring.packing import default_blocks
 from epo_jax.scoring.scorer import LanguageModelScorer
 from epo_jax.scoring.template import frozen_tokens

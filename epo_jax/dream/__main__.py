@@ -17,24 +17,32 @@ from typing import Any
 
 import jax
 from absl import flags
+from jax.sharding import Mesh
 from rich.console import Console
 
 from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.config import PRESETS, EPOConfig
+from epo_jax.constraints import RETOKENIZE as RETOKENIZATIONS
+from epo_jax.constraints import Constraints
 from epo_jax.dream.batch import folder_names, safe_name
+from epo_jax.dream.given import parse_position, parse_token
 from epo_jax.dream.live import Live
 from epo_jax.dream.loop import NonFiniteError, dream
 from epo_jax.dream.ranges import expand, expand_seeds
 from epo_jax.dream.result import Result, check_folder
+from epo_jax.dream.starts import INITS, RANDOM
 from epo_jax.dream.table import dreams_table
+from epo_jax.errors import EpoError
 from epo_jax.features import parse_feature
 from epo_jax.models import LanguageModel, load_model
 from epo_jax.models.config import DTYPES
+from epo_jax.models.text_tokens import shown
 from epo_jax.parallel import make_mesh, replicated
 from epo_jax.report import console_table
 from epo_jax.scoring.reading import LAST
-from epo_jax.scoring.template import BOS, Template
+from epo_jax.scoring.scale import NONE, parse_scale
+from epo_jax.scoring.template import BOS, PROMPT, Template, chat_template
 
 DEFAULT_FEATURE = "L7.N690"
 INTERRUPTED = 130
@@ -77,8 +85,22 @@ for _field in dataclasses.fields(EPOConfig):
         _define(_field.name, None, f"{_SEARCH_HELP[_field.name]}; by default the preset's")
 PREFIX = flags.DEFINE_string("prefix", "", "frozen text before the prompt")
 SUFFIX = flags.DEFINE_string("suffix", "", "frozen text after the prompt")
+TEMPLATE = flags.DEFINE_string("template", None, "both in one: frozen text with {prompt} where the prompt stands")
+CHAT = flags.DEFINE_boolean(
+    "chat", False, "whether the prompt, and the frozen text around it, are a user's message in the model's chat format"
+)
+SYSTEM = flags.DEFINE_string("system", None, "system message of --chat; by default the model's own, if it has one")
 BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands first; auto does as the tokenizer does")
-INIT_TEXT = flags.DEFINE_string("init_text", None, "what every slot starts from, --length tokens; by default random")
+INIT = flags.DEFINE_enum(
+    "init", RANDOM, list(INITS), "what slots start from: random tokens, or samples of the model after the frozen text"
+)
+INIT_TEXT = flags.DEFINE_string("init_text", None, "what every slot starts from instead, --length tokens")
+INIT_FILE = flags.DEFINE_string(
+    "init_file",
+    None,
+    'prompts to start from instead: a text with one a line, a .jsonl with {"text": ...} or {"ids": [...]} a line, or a '
+    "run folder or its frontier.json or frontier.csv",
+)
 SEED = flags.DEFINE_multi_string(
     "seed",
     ["0"],
@@ -86,6 +108,36 @@ SEED = flags.DEFINE_multi_string(
 )
 READ = flags.DEFINE_string(
     "read", LAST, "where the feature is read: last, max (over the optimized tokens) or a position in the whole sequence"
+)
+BAN_TOKENS = flags.DEFINE_multi_string(
+    "ban_tokens",
+    [],
+    "token that no prompt may hold, its id or its text (text:5 for a text that is a number); repeatable",
+)
+BAN_PATTERN = flags.DEFINE_string("ban_pattern", "", "regular expression; tokens in whose text it is found are banned")
+ASCII_ONLY = flags.DEFINE_boolean("ascii_only", False, "whether tokens with other than ASCII characters are banned")
+ALLOW_SPECIAL = flags.DEFINE_boolean("allow_special", False, "whether special and unused tokens may be used")
+BAN_TEXT = flags.DEFINE_multi_string(
+    "ban_text", [], "text that the prompt may hold nowhere, in any case; may be repeated"
+)
+RETOKENIZE = flags.DEFINE_enum(
+    "retokenize",
+    "off",
+    list(RETOKENIZATIONS),
+    "prompts whose text is not tokenized to the same tokens again: mark them in the results, or reject them",
+)
+FREEZE = flags.DEFINE_list("freeze", [], "positions of the prompt that keep their initial token, such as 0,3,-1")
+SCALE = flags.DEFINE_string(
+    "scale",
+    NONE,
+    "what the feature is taken against: none, random (standard deviations over 1,024 random prompts) or a number that "
+    "it is divided by, so that fluency penalties mean the same for all features",
+)
+FLUENCY_MODEL = flags.DEFINE_string(
+    "fluency_model", None, "model with the same tokens whose cross-entropy counts; by default the model itself"
+)
+ATTRIBUTION = flags.DEFINE_boolean(
+    "attribution", True, "whether the report says which tokens of the frontier's prompts matter"
 )
 DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
 MESH = flags.DEFINE_string("mesh", None, "devices that share the work, such as data:8; by default one")
@@ -117,9 +169,13 @@ def main() -> None:
         output = OUTPUT.value or _default_output(FEATURE.value)
         check_folder(output, OVERWRITE.value)
         mesh = make_mesh(MESH.value) if MESH.value else None
-        lm = _load(console)
-        if mesh is not None:
-            lm = dataclasses.replace(lm, params=replicated(lm.params, mesh))
+        parse_scale(SCALE.value)
+        constraints = _constraints()
+        template = _frozen_text()
+        lm = _load(console, MODEL.value, REVISION.value, mesh)
+        fluency_model = None if FLUENCY_MODEL.value is None else _load(console, FLUENCY_MODEL.value, None, mesh)
+        if CHAT.value:
+            template = chat_template(lm, template.prefix + PROMPT + template.suffix, SYSTEM.value, template.bos)
         features = [parse_feature(text, lm) for text in texts]
         dreams = list(itertools.product(features, seeds))
         several = len(dreams) > 1
@@ -131,9 +187,15 @@ def main() -> None:
                 [feature for feature, _ in dreams] if several else features[0],
                 config,
                 seed=[seed for _, seed in dreams] if several else seeds[0],
-                template=Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value),
+                template=template,
+                init=INIT.value,
                 init_text=INIT_TEXT.value,
+                init_file=INIT_FILE.value,
                 read=READ.value,
+                scale=SCALE.value,
+                constraints=constraints,
+                fluency_model=fluency_model,
+                attribution=ATTRIBUTION.value,
                 micro_batch=MICRO_BATCH.value,
                 mesh=mesh,
                 output=output,
@@ -155,18 +217,41 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _load(console: Console) -> LanguageModel:
+def _frozen_text() -> Template:
+    if SYSTEM.value is not None and not CHAT.value:
+        raise EpoError(f"--system={shown(SYSTEM.value)}: is a message of a chat; give --chat as well")
+    if TEMPLATE.value is None:
+        return Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value)
+    if PREFIX.value or SUFFIX.value:
+        raise EpoError(f"--template={shown(TEMPLATE.value)}: holds prefix and suffix; leave out --prefix and --suffix")
+    return Template.from_text(TEMPLATE.value, BOS_FLAG.value)
+
+
+def _constraints() -> Constraints:
+    return Constraints(
+        ban_tokens=tuple(map(parse_token, BAN_TOKENS.value)),
+        ban_pattern=BAN_PATTERN.value,
+        ascii_only=ASCII_ONLY.value,
+        ban_text=tuple(BAN_TEXT.value),
+        retokenize=RETOKENIZE.value,
+        freeze=tuple(map(parse_position, FREEZE.value)),
+        allow_special=ALLOW_SPECIAL.value,
+    )
+
+
+def _load(console: Console, model: str, revision: str | None, mesh: Mesh | None) -> LanguageModel:
     status = console.status("")
 
     def progress(done: int, whole: int) -> None:
         # Not before: a download draws bars of its own.
         status.start()
-        status.update(f"loading {MODEL.value}: {done / whole:.0%}")
+        status.update(f"loading {model}: {done / whole:.0%}")
 
     try:
-        return load_model(MODEL.value, DTYPE.value, revision=REVISION.value, progress=progress)
+        lm = load_model(model, DTYPE.value, revision=revision, progress=progress)
     finally:
         status.stop()
+    return lm if mesh is None else dataclasses.replace(lm, params=replicated(lm.params, mesh))
 
 
 def _report(console: Console, results: list[Result], output: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from epo_jax.constraints import Survival, checked_step
 from epo_jax.dream import history as histories
 from epo_jax.dream.history import Chunk
 from epo_jax.epo import Algorithm, Info, State
@@ -54,27 +55,39 @@ class Pace:
 
 
 def advanced(
-    algorithm: Algorithm, state: State, iterations: int, profile_dir: Path | None = None
+    algorithm: Algorithm,
+    state: State,
+    iterations: int,
+    profile_dir: Path | None = None,
+    survival: Survival | None = None,
 ) -> Generator[tuple[Chunk, Pace]]:
     """Advance a search, giving what it scored chunk by chunk.
 
-    While the caller looks at a chunk, the device works on the next one, which is lost if the caller stops.
+    While the caller looks at a chunk, the device works on the next one, which is lost if the caller stops. Where
+    children are looked at before they are scored, a chunk is one step.
 
     Args:
         algorithm: of R dreams.
         state: where to start; its memory is given away.
         iterations: to be made, at least 1.
         profile_dir: where the trace of one iteration is written, the second one if there are two.
+        survival: says which children may be scored; None for all.
     """
+
+    def advance(state: State, steps: int) -> tuple[State, Info]:
+        if survival is None:
+            return algorithm.advance(state, steps, CAPACITY)
+        return checked_step(algorithm, survival, state)
+
     pace, issued = Pace(), 0
 
     def issue() -> tuple[Info, int]:
         nonlocal state, issued
-        steps = min(pace.steps, iterations - issued)
+        steps = min(pace.steps, iterations - issued) if survival is None else 1
         if profile_dir is not None and issued + 1 == min(PROFILED, iterations):
-            state, infos = _profiled(algorithm, state, profile_dir)
+            state, infos = _profiled(advance, state, profile_dir)
         else:
-            state, infos = algorithm.advance(state, steps, CAPACITY)
+            state, infos = advance(state, steps)
         issued += steps
         return infos, steps
 
@@ -83,14 +96,14 @@ def advanced(
     while flying is not None:
         infos, steps = flying
         flying = issue() if issued < iterations else None
-        chunk = histories.of_infos(infos, steps)
+        chunk = histories.of_infos(infos, steps) if survival is None else histories.of_info(infos)
         now = time.monotonic()
         pace, last = pace.after(steps, now - last), now
         yield chunk, pace
 
 
-def _profiled(algorithm: Algorithm, state: State, folder: Path) -> tuple[State, Info]:
+def _profiled(advance: Callable[[State, int], tuple[State, Info]], state: State, folder: Path) -> tuple[State, Info]:
     # Nothing else may run meanwhile, and all of it must have ended.
     jax.block_until_ready(state)
     with jax.profiler.trace(str(folder)):
-        return jax.block_until_ready(algorithm.advance(state, 1, CAPACITY))
+        return jax.block_until_ready(advance(state, 1))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int32
 from transformers import PreTrainedTokenizerFast
 
+from epo_jax.constraints import Survival
 from epo_jax.dream.history import History
 from epo_jax.models.tokenizers import token_texts
+
+# Columns that not every frontier has.
+OPTIONAL = ("scaled", "activation", "retokenizes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +31,11 @@ class Frontier:
         feature: float32[N], ascending.
         cross_entropy: float32[N], in nats/token, ascending.
         iteration: int32[N], when each was first scored.
+        scaled: float32[N], features against the search's scale; None where it had none.
+        activation: float32[N], the activation of a dictionary latent, whose feature is its pre-activation; None for
+            other features.
+        retokenizes: whether each prompt's text, with the text around it, is tokenized to the same tokens again; None
+            where that was not asked for.
     """
 
     ids: Int32[np.ndarray, "N T"]
@@ -34,13 +44,16 @@ class Frontier:
     feature: Float32[np.ndarray, " N"]
     cross_entropy: Float32[np.ndarray, " N"]
     iteration: Int32[np.ndarray, " N"]
+    scaled: Float32[np.ndarray, " N"] | None = None
+    activation: Float32[np.ndarray, " N"] | None = None
+    retokenizes: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row per prompt: feature, cross_entropy, perplexity, iteration, text, tokens, ids."""
-        return pd.DataFrame(
+        """A row per prompt: feature, cross_entropy, perplexity, iteration, text, tokens, ids and what else is known."""
+        table = pd.DataFrame(
             {
                 "feature": self.feature,
                 "cross_entropy": self.cross_entropy,
@@ -51,6 +64,23 @@ class Frontier:
                 "ids": [prompt.tolist() for prompt in self.ids],
             }
         )
+        return table.assign(**{name: list(values) for name, values in self.more.items()})
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """The columns that not every frontier has."""
+        columns = {name: getattr(self, name) for name in OPTIONAL}
+        return {name: values for name, values in columns.items() if values is not None}
+
+
+def optional_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The columns that not every frontier has, out of a table's rows."""
+    known = [name for name in OPTIONAL if rows and name in rows[0]]
+    columns = {name: [row[name] for row in rows] for name in known}
+    return {
+        name: tuple(values) if name == "retokenizes" else np.asarray(values, np.float32)
+        for name, values in columns.items()
+    }
 
 
 def frontier_rows(history: History) -> Int32[np.ndarray, " N"]:
@@ -93,8 +123,8 @@ def _below(
     return (middle[1] - left[1]) * (right[0] - left[0]) < (right[1] - left[1]) * (middle[0] - left[0])
 
 
-def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast) -> Frontier:
-    """The frontier over all prompts that a run scored, with their texts."""
+def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast, survival: Survival | None = None) -> Frontier:
+    """The frontier over all prompts that a run scored, with their texts, and which of them survive if that is asked."""
     rows = frontier_rows(history)
     ids = history.ids[rows]
     return Frontier(
@@ -104,6 +134,7 @@ def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast) -> Frontie
         feature=history.feature[rows],
         cross_entropy=history.cross_entropy[rows],
         iteration=history.iteration[rows],
+        retokenizes=None if survival is None else tuple(survival.of(ids).tolist()),
     )
 
 
@@ -130,4 +161,15 @@ def merged(frontiers: Sequence[Frontier]) -> Frontier:
         feature=pool.feature[rows],
         cross_entropy=pool.cross_entropy[rows],
         iteration=pool.iteration[rows],
+        **{name: _column([getattr(f, name) for f in frontiers], rows) for name in OPTIONAL},
     )
+
+
+def _column(parts: Sequence[Any], rows: Int32[np.ndarray, " n"]) -> Any:
+    """Rows of a column that every frontier has, else None."""
+    if any(part is None for part in parts):
+        return None
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)[rows]
+    together = [value for part in parts for value in part]
+    return tuple(together[row] for row in rows)

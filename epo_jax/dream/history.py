@@ -40,28 +40,36 @@ class Chunk:
         ids: int32[n, R, C, T]; C is P for the initial prompts.
         feature: float32[n, R, C].
         cross_entropy: float32[n, R, C], in nats/token.
+        scored: bool[n, R, C]; False in the places of children that could not be made.
         iteration: int32[n]; 0 for the initial prompts.
     """
 
     ids: Int32[np.ndarray, "n R C T"]
     feature: Float32[np.ndarray, "n R C"]
     cross_entropy: Float32[np.ndarray, "n R C"]
+    scored: Bool[np.ndarray, "n R C"]
     iteration: Int32[np.ndarray, " n"]
 
     @property
     def finite(self) -> Bool[np.ndarray, "n R C"]:
         """Which scores are numbers."""
-        return np.isfinite(self.feature) & np.isfinite(self.cross_entropy)
+        return self.scored & np.isfinite(self.feature) & np.isfinite(self.cross_entropy)
+
+    @property
+    def broken(self) -> Bool[np.ndarray, "n R"]:
+        """Which iterations have a score that is no number."""
+        broken: Bool[np.ndarray, "n R"] = (self.scored & ~self.finite).any(axis=2)
+        return broken
 
     def of(self, dream: int, last: int) -> History:
         """What one dream scored up to an iteration."""
         upto = int(np.searchsorted(self.iteration, last, side="right"))
-        ids = self.ids[:upto, dream]
+        scored = self.scored[:upto, dream]
         return History(
-            ids.reshape(-1, ids.shape[-1]),
-            self.feature[:upto, dream].reshape(-1),
-            self.cross_entropy[:upto, dream].reshape(-1),
-            np.repeat(self.iteration[:upto], ids.shape[1]),
+            self.ids[:upto, dream][scored],
+            self.feature[:upto, dream][scored],
+            self.cross_entropy[:upto, dream][scored],
+            np.repeat(self.iteration[:upto], scored.sum(axis=1)),
         )
 
 
@@ -69,15 +77,23 @@ def of_state(state: State) -> Chunk:
     """The initial prompts of R dreams."""
     ids, feature, cross_entropy = jax.device_get((state.ids, state.feature, state.cross_entropy))
     # Copies: on a CPU what is fetched is the state's own memory, which the first steps take over.
-    return Chunk(ids[None].copy(), feature[None].copy(), cross_entropy[None].copy(), np.zeros(1, np.int32))
+    scored = np.ones((1, *feature.shape), np.bool_)
+    return Chunk(ids[None].copy(), feature[None].copy(), cross_entropy[None].copy(), scored, np.zeros(1, np.int32))
 
 
 def of_infos(infos: Info, steps: int) -> Chunk:
     """What several iterations scored, given infos with a leading axis of which `steps` rows are filled."""
-    fetched = jax.device_get((infos.ids, infos.feature, infos.cross_entropy, infos.iteration))
+    fetched = jax.device_get((infos.ids, infos.feature, infos.cross_entropy, infos.scored, infos.iteration))
     # Copies, which do not keep the rows that are not filled.
-    ids, feature, cross_entropy, iteration = (array[:steps].copy() for array in fetched)
-    return Chunk(ids, feature, cross_entropy, iteration[:, 0])
+    ids, feature, cross_entropy, scored, iteration = (array[:steps].copy() for array in fetched)
+    return Chunk(ids, feature, cross_entropy, scored, iteration[:, 0])
+
+
+def of_info(info: Info) -> Chunk:
+    """What one iteration scored."""
+    told = jax.device_get((info.ids, info.feature, info.cross_entropy, info.scored, info.iteration))
+    ids, feature, cross_entropy, scored, iteration = (array[None].copy() for array in told)
+    return Chunk(ids, feature, cross_entropy, scored, iteration[:, 0])
 
 
 def joined(parts: Sequence[History]) -> History:

@@ -12,27 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int32
 
-from epo_jax.axes import Prompts
 from epo_jax.config import EPOConfig
+from epo_jax.constraints import Constraints, Inspection, Survival, surviving_prompts
 from epo_jax.dream import history as histories
+from epo_jax.dream.attributions import with_attributions
 from epo_jax.dream.batch import check_folders, folder_names, is_several, pairs
 from epo_jax.dream.chunks import CAPACITY, advanced
-from epo_jax.dream.frontier import decode, frontier_of
-from epo_jax.dream.history import History
 from epo_jax.dream.memory import fitted, rows_alone
+from epo_jax.dream.outcome import failure, full_frontier
 from epo_jax.dream.progress import Callback, Progress
 from epo_jax.dream.record import Record
 from epo_jax.dream.result import MODEL_COMMIT, Result, Run, check_folder, prepare_folder, writable_folder
+from epo_jax.dream.starts import RANDOM, initial_prompts
 from epo_jax.dream.versions import versions
 from epo_jax.epo import Algorithm, State
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature, parse_feature
 from epo_jax.models import LanguageModel
-from epo_jax.models.tokenizers import token_texts
 from epo_jax.parallel import check_mesh, mesh_text, replicated
 from epo_jax.scoring import Template, build
+from epo_jax.scoring.api import feature_scales
 from epo_jax.scoring.reading import LAST
+from epo_jax.scoring.scale import NONE
+from epo_jax.scoring.template import frozen_tokens
 
 
 class NonFiniteError(EpoError):
@@ -51,8 +55,14 @@ class NonFiniteError(EpoError):
 
 class _Options(TypedDict, total=False):
     template: Template | None
+    init: str
     init_text: str | None
+    init_file: str | Path | None
     read: str | int
+    scale: str | float
+    constraints: Constraints | None
+    fluency_model: LanguageModel | None
+    attribution: bool
     micro_batch: int | None
     mesh: Mesh | None
     output: str | Path | None
@@ -102,8 +112,14 @@ def dream(
     *,
     seed: int | Sequence[int] = 0,
     template: Template | None = None,
+    init: str = RANDOM,
     init_text: str | None = None,
+    init_file: str | Path | None = None,
     read: str | int = LAST,
+    scale: str | float = NONE,
+    constraints: Constraints | None = None,
+    fluency_model: LanguageModel | None = None,
+    attribution: bool = True,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
     output: str | Path | None = None,
@@ -122,8 +138,16 @@ def dream(
         config: settings of the search; by default the paper's.
         seed: 0 to 2**32 - 1; the same seed gives the same history. Or a list or range of such.
         template: frozen text around the prompt; by default nothing but the BOS that the tokenizer adds.
-        init_text: what every slot starts from, exactly `length` tokens; by default random tokens.
+        init: what slots start from: "random" tokens, or samples from the "model" as they follow the template.
+        init_text: what every slot starts from instead, exactly `length` tokens.
+        init_file: file of prompts to start from instead, or a run folder; see `starts.init_file_ids`.
         read: where the feature is read: "last", "max" (over the optimized tokens) or a position in the whole sequence.
+        scale: what objectives take the feature against: "none" for its own values, "random" for standard deviations
+            over 1,024 random prompts (section 3.5 of the paper), or a number to divide by; recorded values are its own.
+        constraints: what prompts may be; by default everything but special and unused tokens.
+        fluency_model: a model with the same tokens, whose cross-entropy counts (section 2 of the paper); by default the
+            first one.
+        attribution: whether results say which tokens of their prompts matter; of a run that was stopped they do not.
         micro_batch: rows of tokens that evaluation runs as one block; by default as many as there is memory for.
         mesh: devices that share the work along its axis "data"; by default the model's device alone.
         output: run folder to write at the end, of several dreams a folder of run folders; by default none.
@@ -154,20 +178,48 @@ def dream(
         folders = [check_folder(output, overwrite)]
     features = [parse_feature(one, lm) if isinstance(one, str) else one for one, _ in dreams]
     # Always a list, so that one dream and several are one program's work.
-    algorithm = build(lm, features, config, template, read=read, micro_batch=micro_batch, mesh=mesh)
-    ids = None if init_text is None else initial_ids(lm, init_text, config)
+    scales = feature_scales(lm, features, config.length, template, read=read, scale=scale)
+    algorithm = build(
+        lm,
+        features,
+        config,
+        template,
+        read=read,
+        scale=scales,
+        constraints=constraints,
+        fluency_model=fluency_model,
+        micro_batch=micro_batch,
+        mesh=mesh,
+    )
+    frozen = frozen_tokens(lm, template)
+    inspection = Inspection(
+        constraints or Constraints(), lm.tokenizer, algorithm, frozen.prefix.tolist(), frozen.suffix.tolist()
+    )
+    ids = initial_prompts(
+        lm,
+        config,
+        seeds,
+        template,
+        init=init,
+        init_text=init_text,
+        init_file=init_file,
+        allowed=np.asarray(algorithm.allowed),
+        keep=inspection.keeps,
+    )
+    if ids is not None and constraints is not None:
+        inspection.check(ids)
     started = time.monotonic()
-    state = _start(algorithm, seeds, ids)
+    state = _start(algorithm, seeds, ids, inspection.rejects)
     if micro_batch is None:
         # What was asked for is not held against the memory there is: who asks may know better.
         algorithm = fitted(algorithm, state, CAPACITY)
     for folder in folders:
         prepare_folder(folder, overwrite)
     trace = None if profile_dir is None else writable_folder(profile_dir, "profile_dir")
-    record, stopped = _search(algorithm, state, config, callback, trace)
+    record, stopped = _search(algorithm, state, config, callback, trace, inspection.rejects)
     seconds = round(time.monotonic() - started, 3)
     results = []
-    for number, (one, its_seed) in enumerate(zip(features, seeds, strict=True)):
+    for number, (one, its_seed, its_scale) in enumerate(zip(features, seeds, scales, strict=True)):
         history = record.history(number)
         run = Run(
             model=lm.source,
@@ -179,47 +231,64 @@ def dream(
             suffix=template.suffix,
             bos=template.bos,
             init_text=init_text,
+            constraints=constraints or Constraints(),
+            init=init,
+            init_file=None if init_file is None else str(init_file),
             versions=versions() | ({MODEL_COMMIT: lm.commit} if lm.commit else {}),
             seconds=seconds,
-            stopped=_failure(lm, one, history) or stopped,
+            stopped=failure(lm, one, history) or stopped,
             read=str(read),
+            scale=str(scale),
+            scale_offset=its_scale.offset,
+            scale_unit=its_scale.unit,
+            fluency_model=None if fluency_model is None else fluency_model.source,
             micro_batch=rows_alone(algorithm, micro_batch),
             mesh="" if mesh is None else mesh_text(mesh),
             revision=lm.revision,
         )
-        results.append(Result(frontier_of(history, lm.tokenizer), history, run))
+        frontier = full_frontier(
+            lm,
+            one,
+            history,
+            template=template,
+            read=read,
+            scale=None if run.scale == NONE else its_scale,
+            survival=inspection.survival,
+        )
+        results.append(Result(frontier, history, run))
+    if attribution and not stopped:
+        results = with_attributions(algorithm, results, lm.tokenizer)
     for folder, result in zip(folders, results, strict=bool(folders)):
         result.save(folder, overwrite=True)
     for one, result in zip(features, results, strict=True):
-        failure = _failure(lm, one, result.history)
-        if failure:
-            raise NonFiniteError(failure, result, results)
+        wrong = failure(lm, one, result.history)
+        if wrong:
+            raise NonFiniteError(wrong, result, results)
     return results if several else results[0]
 
 
-def initial_ids(lm: LanguageModel, text: str, config: EPOConfig) -> Prompts:
-    """A text's tokens in every slot.
-
-    Raises:
-        EpoError: their number is not the search's length.
-    """
-    ids = lm.tokenizer.encode(text, add_special_tokens=False)
-    if len(ids) != config.length:
-        shown = ", ".join(map(repr, token_texts(lm.tokenizer, ids)))
-        raise EpoError(f"--init_text={text}: has {len(ids)} tokens ({shown}), and --length is {config.length}")
-    return jnp.tile(jnp.asarray(ids, jnp.int32), (config.population, 1))
-
-
-def _start(algorithm: Algorithm, seeds: Sequence[int], ids: Prompts | None) -> State:
+def _start(
+    algorithm: Algorithm, seeds: Sequence[int], prompts: Int32[np.ndarray, "*R P T"] | None, rejects: Survival | None
+) -> State:
     # The implementation is named, so that a session's own default cannot change what a seed means.
     keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.asarray(seeds, jnp.uint32))
     if algorithm.mesh is not None:
-        keys, ids = replicated((keys, ids), algorithm.mesh)
+        keys = replicated(keys, algorithm.mesh)
+    if prompts is None and rejects is not None and algorithm.movable is None:
+        prompts = surviving_prompts(algorithm, rejects, keys)
+    ids = None if prompts is None else jnp.asarray(prompts)
+    if algorithm.mesh is not None:
+        ids = replicated(ids, algorithm.mesh)
     return algorithm.init(keys, ids)
 
 
 def _search(
-    algorithm: Algorithm, state: State, config: EPOConfig, callback: Callback | None, profile_dir: Path | None
+    algorithm: Algorithm,
+    state: State,
+    config: EPOConfig,
+    callback: Callback | None,
+    profile_dir: Path | None,
+    rejects: Survival | None,
 ) -> tuple[Record, str]:
     """Search to the end or to a stop; all that was scored, and why it stopped early ("" if it did not)."""
     record = Record(histories.of_state(state))
@@ -227,7 +296,7 @@ def _search(
         return record, ""
     stopped = ""
     # Closed at once when the search stops, so that nothing is held by what is still under way.
-    with contextlib.closing(advanced(algorithm, state, config.iterations, profile_dir)) as chunks:
+    with contextlib.closing(advanced(algorithm, state, config.iterations, profile_dir, rejects)) as chunks:
         try:
             for chunk, pace in chunks:
                 record.add(chunk)
@@ -250,15 +319,3 @@ def _search(
         except KeyboardInterrupt:
             stopped = f"interrupted after iteration {record.iteration}"
     return record, stopped
-
-
-def _failure(lm: LanguageModel, feature: Feature, history: History) -> str:
-    rows = np.flatnonzero(~(np.isfinite(history.feature) & np.isfinite(history.cross_entropy)))
-    if not len(rows):
-        return ""
-    row = rows[0]
-    return (
-        f"--feature={feature.name}: not finite at iteration {history.iteration[row]} (feature {history.feature[row]}, "
-        f"cross-entropy {history.cross_entropy[row]}) on the prompt {decode(lm.tokenizer, history.ids[row])!r}; "
-        f"the run stopped and its {len(history)} scored prompts are kept; --dtype=float32 may help"
-    )

@@ -18,6 +18,7 @@ from epo_jax.epo.sharing import Sharing
 from epo_jax.errors import EpoError
 from epo_jax.scoring.packing import Blocks, default_blocks
 from epo_jax.scoring.scorer import LanguageModelScorer
+from epo_jax.scoring.two_models import TwoModelScorer
 
 # Allocators lose some of the memory between what they hold.
 SHARE_OF_ACCELERATOR = 0.95
@@ -82,12 +83,19 @@ def memory_of(algorithm: Algorithm, state: State, capacity: int) -> Memory | Non
 
 def rows_of(algorithm: Algorithm) -> int:
     """Rows that evaluation runs as one block."""
-    return _scorer(algorithm).blocks.rows
+    return scorer_of(algorithm).blocks.rows
+
+
+def scorer_of(algorithm: Algorithm) -> LanguageModelScorer | TwoModelScorer:
+    """A search's scorer, which must be a language model's."""
+    if not isinstance(algorithm.scorer, (LanguageModelScorer, TwoModelScorer)):
+        raise TypeError(f"blocks of rows belong to a language model's scorer, not to {type(algorithm.scorer).__name__}")
+    return algorithm.scorer
 
 
 def halved(algorithm: Algorithm) -> Algorithm | None:
     """The algorithm with blocks of half as many rows; None where they hold a single candidate already."""
-    blocks = _scorer(algorithm).blocks
+    blocks = scorer_of(algorithm).blocks
     multiple = blocks.chunks[-1] if blocks.chunks else 8
     least = _up(_width(algorithm), multiple)
     if blocks.rows <= least:
@@ -97,9 +105,9 @@ def halved(algorithm: Algorithm) -> Algorithm | None:
 
 def with_rows(algorithm: Algorithm, rows: int) -> Algorithm:
     """The algorithm with blocks of so many rows, of which no chunk is larger than a block."""
-    scorer = _scorer(algorithm)
+    scorer = scorer_of(algorithm)
     blocks = Blocks(rows, tuple(size for size in scorer.blocks.chunks if size <= rows))
-    return dataclasses.replace(algorithm, scorer=dataclasses.replace(scorer, blocks=blocks))
+    return dataclasses.replace(algorithm, scorer=scorer.with_blocks(blocks))
 
 
 def rows_alone(algorithm: Algorithm, micro_batch: int | None) -> int:
@@ -112,7 +120,7 @@ def rows_alone(algorithm: Algorithm, micro_batch: int | None) -> int:
     shared = algorithm.sharing
     alone = Sharing(algorithm.population, algorithm.children, shared.devices)
     platform = next(iter(algorithm.penalties.devices())).platform
-    suffix = _scorer(algorithm).after
+    suffix = scorer_of(algorithm).after
     candidates = alone.units * alone.children_per_part
     blocks = default_blocks(candidates, algorithm.length, suffix, platform, micro_batch)
     return blocks.rows if micro_batch is not None else min(blocks.rows, rows_of(algorithm))
@@ -207,14 +215,8 @@ def _shapes_unchecked() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
 
 
-def _scorer(algorithm: Algorithm) -> LanguageModelScorer:
-    if not isinstance(algorithm.scorer, LanguageModelScorer):
-        raise TypeError(f"blocks of rows belong to a language model's scorer, not to {type(algorithm.scorer).__name__}")
-    return algorithm.scorer
-
-
 def _width(algorithm: Algorithm) -> int:
-    return algorithm.length + _scorer(algorithm).after
+    return algorithm.length + scorer_of(algorithm).after
 
 
 def _up(number: int, multiple: int) -> int:

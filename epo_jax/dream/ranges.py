@@ -8,22 +8,39 @@ from epo_jax.errors import EpoError
 
 MOST = 2**16  # a slip of the keyboard, such as a missing colon, asks for more
 _BOUNDS = r"(\d+)(?::(\d+))?"
-_NEURONS = re.compile(rf"L{_BOUNDS}\.N{_BOUNDS}")
+# What stands before, between and behind a range of layers and one of neurons, heads or seeds; a file has one range.
+_FORMS = tuple(
+    re.compile(form, re.DOTALL)
+    for form in (
+        rf"(-?L){_BOUNDS}(\.N){_BOUNDS}()",
+        rf"(-?attention:L){_BOUNDS}(\.H){_BOUNDS}(:-?\d+)",
+        rf"(-?residual:L){_BOUNDS}((?:\.\w+)?:random:){_BOUNDS}()",
+        rf"(-?residual:L){_BOUNDS}((?:\.\w+)?:.+)",
+    )
+)
 _SEEDS = re.compile(r"(\d+):(\d+)")
 
 
 def expand(text: str) -> list[str]:
-    """The feature strings that a text with ranges stands for: "L10.N0:64", "L0:12.N0:100"; others are verbatim.
+    """The feature strings that a text with ranges stands for; others are verbatim.
+
+    "L10.N0:64", "L0:12.N0:100", "attention:L0:12.H0:8:0", "residual:L0:12:FILE.npy", "residual:L3:random:0:60", and
+    these with a leading "-".
 
     Raises:
         EpoError: a range that holds nothing, or too much.
     """
-    match = _NEURONS.fullmatch(text)
+    match = next(filter(None, (form.fullmatch(text) for form in _FORMS)), None)
     if match is None:
         return [text]
-    layers, neurons = _range("feature", text, match[1], match[2]), _range("feature", text, match[3], match[4])
-    _check_count("feature", text, len(layers) * len(neurons))
-    return [f"L{layer}.N{neuron}" for layer in layers for neuron in neurons]
+    start, first, last, between, *rest = match.groups()
+    layers = _range("feature", text, first, last)
+    if not rest:
+        _check_count("feature", text, len(layers))
+        return [f"{start}{layer}{between}" for layer in layers]
+    indices = _range("feature", text, rest[0], rest[1])
+    _check_count("feature", text, len(layers) * len(indices))
+    return [f"{start}{layer}{between}{index}{rest[2]}" for layer in layers for index in indices]
 
 
 def expand_seeds(text: str) -> list[int]:

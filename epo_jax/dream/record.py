@@ -37,13 +37,13 @@ class Record:
         self._add(chunk, self._parts[-1][1])
 
     def _add(self, chunk: Chunk, last: Int32[np.ndarray, " R"]) -> None:
-        broken = ~chunk.finite.all(axis=2)
+        broken = chunk.broken
         first = np.where(broken.any(axis=0), chunk.iteration[broken.argmax(axis=0)], ENDLESS)
         last = np.minimum(last, first)
         self._parts.append((chunk, last))
         kept = chunk.iteration[:, None] <= last
         self.best = self.best.after(chunk, kept)
-        self.scored += int(kept.sum()) * chunk.ids.shape[2]
+        self.scored += int(chunk.scored[kept].sum())
 
     def history(self, dream: int) -> History:
         """Everything that a dream scored."""

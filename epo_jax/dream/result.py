@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from epo_jax.attribution import Attribution
 from epo_jax.config import EPOConfig
-from epo_jax.dream.frontier import Frontier, merged
+from epo_jax.constraints import Constraints
+from epo_jax.dream.attributions import frontier_drops, load_attribution, save_attributions
+from epo_jax.dream.frontier import Frontier, merged, optional_columns
+from epo_jax.dream.given import flags_of
 from epo_jax.dream.history import History
+from epo_jax.dream.starts import RANDOM
 from epo_jax.errors import EpoError
 from epo_jax.report import ReportData, write_frontier_png, write_report
 from epo_jax.scoring.reading import LAST
+from epo_jax.scoring.scale import NONE
 
 CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON = "config.json", "history.npz", "frontier.csv", "frontier.json"
 PICTURE, REPORT = "frontier.png", "report.html"
@@ -38,7 +44,7 @@ class Run:
         prefix: frozen text before the prompt.
         suffix: frozen text after it.
         bos: the template's BOS rule.
-        init_text: text of the initial prompts; None for random ones.
+        init_text: text of the initial prompts; None for others.
         versions: of Python, packages and device.
         seconds: from the first iteration's start to the end, for all dreams that were advanced together.
         stopped: why the run ended before its last iteration; empty if it did not.
@@ -47,6 +53,13 @@ class Run:
         mesh: the devices that shared the work, such as "data:8"; empty for one.
         revision: of a model of the hub, the branch, tag or commit that was asked for; the commit that it stood for is
             in `versions`.
+        scale: what objectives took the feature against: "none", "random" or a number.
+        scale_offset: the value that counts as 0 in a scaled one.
+        scale_unit: what scaled values are multiples of.
+        fluency_model: the model whose cross-entropy counts; None for the first one.
+        constraints: what prompts may be.
+        init: what the initial prompts are if neither `init_text` nor `init_file` says it: "random" or "model".
+        init_file: file or run folder of the initial prompts.
     """
 
     model: str
@@ -65,6 +78,13 @@ class Run:
     micro_batch: int | None = None
     mesh: str = ""
     revision: str | None = None
+    scale: str = NONE
+    scale_offset: float = 0.0
+    scale_unit: float = 1.0
+    fluency_model: str | None = None
+    constraints: Constraints = Constraints()  # noqa: RUF009 (frozen)
+    init: str = RANDOM
+    init_file: str | None = None
 
     @property
     def command(self) -> str:
@@ -77,23 +97,33 @@ class Run:
         flags |= {"prefix": self.prefix, "suffix": self.suffix, "bos": self.bos, "seed": self.seed, "dtype": self.dtype}
         if self.init_text is not None:
             flags["init_text"] = self.init_text
+        if self.init != RANDOM:
+            flags["init"] = self.init
+        if self.init_file is not None:
+            flags["init_file"] = self.init_file
         if self.read != LAST:
             flags["read"] = self.read
+        if self.scale != NONE:
+            flags["scale"] = self.scale
+        if self.fluency_model is not None:
+            flags["fluency_model"] = self.fluency_model
         if self.micro_batch is not None:
             flags["micro_batch"] = self.micro_batch
         flags["mesh"] = self.mesh
-        shown = (shlex.quote(f"--{name}={value}") for name, value in flags.items() if value != "")
+        listed = [(name, value) for name, value in flags.items() if value != ""] + flags_of(self.constraints)
+        shown = (shlex.quote(f"--{name}={value}") for name, value in listed)
         return f"python -m epo_jax.dream {' '.join(shown)}"
 
     def to_json(self) -> dict[str, Any]:
         """The fields and the command as JSON values."""
-        return {**dataclasses.asdict(self), "command": self.command}
+        return {**dataclasses.asdict(self), "constraints": self.constraints.to_json(), "command": self.command}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Run:
         """The run that `to_json` gave."""
         fields = {name: value for name, value in values.items() if name != "command"}
-        return cls(**{**fields, "search": EPOConfig.from_json(fields["search"])})
+        search = EPOConfig.from_json(fields["search"])
+        return cls(**{**fields, "search": search, "constraints": Constraints.from_json(fields.get("constraints", {}))})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,14 +134,18 @@ class Result:
         frontier: prompts that are best for some fluency penalty.
         history: every prompt that was scored.
         run: what was asked for, and how it ended.
+        attribution: which tokens of the frontier's prompts matter, or of some of them; None where it was not asked for.
     """
 
     frontier: Frontier
     history: History
     run: Run
+    attribution: Attribution | None = None
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Write the run folder: config.json, history.npz, frontier.csv, frontier.json, frontier.png, report.html.
+
+        With attributions also attributions.json and attributions.png.
 
         Raises:
             EpoError: the folder cannot be written, or is not empty and not to be overwritten.
@@ -126,6 +160,7 @@ class Result:
             table = self.frontier.to_pandas()
             table.to_csv(path / FRONTIER_CSV, index=False)
             table.to_json(path / FRONTIER_JSON, orient="records", indent=2, force_ascii=False)
+            save_attributions(path, self)
             write_frontier_png(self.report_data(), path / PICTURE)
             write_report(self.report_data(), path / REPORT)
         except OSError as error:
@@ -138,8 +173,18 @@ class Result:
         settings = {**run.search.to_json(), "seed": run.seed, "dtype": run.dtype, "bos": run.bos}
         if run.init_text is not None:
             settings["init_text"] = run.init_text
+        if run.init != RANDOM:
+            settings["init"] = run.init
+        if run.init_file is not None:
+            settings["init_file"] = run.init_file
         if run.read != LAST:
             settings["read"] = run.read
+        if run.scale != NONE:
+            settings["scale"] = f"{run.scale} ({run.scale_offset:.4g} counts as 0, {run.scale_unit:.4g} as 1)"
+        for name, value in flags_of(run.constraints):
+            settings[name] = f"{settings[name]}, {value}" if name in settings else value
+        if run.fluency_model is not None:
+            settings["fluency_model"] = run.fluency_model
         return ReportData(
             feature=run.feature,
             model=run.model if run.revision is None else f"{run.model} at {run.revision}",
@@ -156,6 +201,8 @@ class Result:
             prefix=run.prefix,
             suffix=run.suffix,
             stopped=run.stopped,
+            columns=self.frontier.more,
+            attributions=frontier_drops(self.frontier, self.attribution),
         )
 
 
@@ -222,28 +269,31 @@ def load_result(folder: str | Path) -> Result:
             feature=np.asarray([row["feature"] for row in rows], np.float32),
             cross_entropy=np.asarray([row["cross_entropy"] for row in rows], np.float32),
             iteration=np.asarray([row["iteration"] for row in rows], np.int32),
+            **optional_columns(rows),
         )
+        attribution = load_attribution(path, frontier)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EpoError(f"{folder}: not a whole run folder ({error})") from error
-    return Result(frontier, history, run)
+    return Result(frontier, history, run, attribution)
 
 
 def merge_frontiers(results: Sequence[Result]) -> Frontier:
     """The frontier over all prompts that several runs of one feature of one model scored.
 
     Raises:
-        EpoError: no results, or results of different models or commits, features, readings, templates or lengths.
+        EpoError: no results, or results of different models or commits, features, readings, templates, lengths or
+            fluency models.
     """
     told = {
         (
             *(run.model, run.versions.get(MODEL_COMMIT)),
-            *(run.feature, run.read, run.prefix, run.suffix, run.bos, run.search.length),
+            *(run.feature, run.read, run.prefix, run.suffix, run.bos, run.search.length, run.fluency_model),
         )
         for run in (result.run for result in results)
     }
     if len(told) != 1:
         raise EpoError(
-            f"merge_frontiers: needs results of one model and commit, feature, reading, template and length, and got "
-            f"{len(told)}"
+            f"merge_frontiers: needs results of one model and commit, feature, reading, template, length and fluency "
+            f"model, and got {len(told)}"
         )
     return merged([result.frontier for result in results])

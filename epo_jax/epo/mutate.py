@@ -1,8 +1,8 @@
-"""From gradients to children: one uniformly drawn position, one uniformly drawn token of its K best.
+"""From gradients to children: one uniformly drawn position, one uniformly drawn token of its K best usable ones.
 
-All draws are functions of (key, iteration, slot, child) alone. A token is drawn from the set of the K best as the id
-with the least hash, never by its rank: gradients of batches and of single prompts differ in their last bits, which
-reorders ranks but hardly ever changes the set.
+All draws are functions of (key, iteration, slot, child, alternative) alone. A token is drawn from the set of the K best
+as the id with the least hash, never by its rank: gradients of batches and of single prompts differ in their last bits,
+which reorders ranks but hardly ever changes the set.
 """
 
 from __future__ import annotations
@@ -30,43 +30,90 @@ class Proposals:
     ids: Int32[Array, "*N T K"]
     usable: Bool[Array, "*N T K"]
 
+    @property
+    def any_usable(self) -> Bool[Array, "*N"]:
+        """Which prompts have a token that may be replaced."""
+        return self.usable.any(axis=(-2, -1))
+
 
 def top_tokens(
-    gradients: Float32[Array, "N T V"], ids: Int32[Array, "N T"], allowed: Vocabulary, top_k: int
+    gradients: Float32[Array, "N T V"], ids: Int32[Array, "N T"], allowed: Bool[Array, "*N V"], top_k: int
 ) -> Proposals:
-    """The K allowed tokens, other than the one already there, with the greatest gradient at each position."""
-    usable = allowed & (jnp.arange(allowed.shape[0]) != ids[..., None])
+    """The K allowed tokens, other than the one already there, with the greatest gradient at each position.
+
+    Args:
+        gradients: float32[N, T, V].
+        ids: int32[N, T], the tokens already there.
+        allowed: bool[V], or [N, T, V] where it depends on prompt and position.
+        top_k: K.
+    """
+    usable = allowed & (jnp.arange(allowed.shape[-1]) != ids[..., None])
     # A gradient that is not a number ranks below all numbers, but above what may not be used.
     ranked = jnp.where(usable, jnp.nan_to_num(gradients, nan=jnp.finfo(jnp.float32).min), -jnp.inf)
     _, best = jax.lax.top_k(ranked, top_k)
     return Proposals(best, jnp.take_along_axis(usable, best, axis=-1))
 
 
+def draw_edits(
+    keys: Key[Array, " N"],
+    proposals: Proposals,
+    numbers: Int32[Array, "N n"],
+    alternatives: Int32[Array, "N n"] | None = None,
+) -> tuple[Int32[Array, "N n"], Int32[Array, "N n"]]:
+    """The one position at which each child differs from its parent, and the token there.
+
+    A position is drawn uniformly from those that have a usable token, and a token uniformly from the usable ones there.
+
+    Args:
+        keys: of this iteration and each prompt's slot.
+        proposals: tokens that may replace each token.
+        numbers: int32[N, n], the numbers of the children wanted; an edit is a function of key, number and alternative.
+        alternatives: int32[N, n], which of a child's possible edits is wanted; by default its first, number 0.
+
+    Returns:
+        int32[N, n] positions and int32[N, n] tokens, which mean nothing for a prompt without a usable token.
+    """
+
+    def edit(
+        key: PRNGKey, proposals: Proposals, number: Int32[Array, ""], alternative: Int32[Array, ""] | None
+    ) -> tuple[Int32[Array, ""], Int32[Array, ""]]:
+        key = jax.random.fold_in(key, number)
+        if alternative is not None:
+            # The first two numbers are those of the keys that a key is split into.
+            key = jnp.where(alternative == 0, key, jax.random.fold_in(key, alternative + 1))
+        position_key, token_key = jax.random.split(key)
+        ranks = jnp.cumsum(proposals.usable.any(axis=-1))
+        rank = jax.random.randint(position_key, (), 0, jnp.maximum(ranks[-1], 1), jnp.int32)
+        position = jnp.minimum(jnp.searchsorted(ranks, rank, side="right"), len(ranks) - 1).astype(jnp.int32)
+        return position, _draw(token_key, proposals.ids[position], proposals.usable[position])
+
+    axis = None if alternatives is None else 0
+    children = jax.vmap(edit, (None, None, 0, axis))
+    return jax.vmap(children, (0, 0, 0, axis))(keys, proposals, numbers, alternatives)
+
+
 def make_children(
-    keys: Key[Array, " N"], ids: Int32[Array, "N T"], proposals: Proposals, numbers: Int32[Array, "N n"]
+    keys: Key[Array, " N"],
+    ids: Int32[Array, "N T"],
+    proposals: Proposals,
+    numbers: Int32[Array, "N n"],
+    alternatives: Int32[Array, "N n"] | None = None,
 ) -> tuple[Int32[Array, "N n T"], Int32[Array, "N n"]]:
     """Children of prompts, and the one position at which each differs from its parent.
 
     Args:
-        keys: of this iteration and each prompt's slot.
+        keys: as for `draw_edits`, and so are `proposals`, `numbers` and `alternatives`.
         ids: int32[N, T], the parents.
-        proposals: tokens that may replace each token.
-        numbers: int32[N, n], the numbers of the children wanted; a child is a function of its key and number alone.
+        proposals: see there.
+        numbers: see there.
+        alternatives: see there.
 
     Returns:
-        int32[N, n, T] and int32[N, n] positions.
+        int32[N, n, T] and int32[N, n] positions; a prompt without a usable token is its own child.
     """
-    length = ids.shape[1]
-
-    def child(
-        key: PRNGKey, parent: Int32[Array, " T"], proposals: Proposals, number: Int32[Array, ""]
-    ) -> tuple[Int32[Array, " T"], Int32[Array, ""]]:
-        position_key, token_key = jax.random.split(jax.random.fold_in(key, number))
-        position = jax.random.randint(position_key, (), 0, length, jnp.int32)
-        token = _draw(token_key, proposals.ids[position], proposals.usable[position])
-        return parent.at[position].set(token), position
-
-    return jax.vmap(jax.vmap(child, (None, None, None, 0)))(keys, ids, proposals, numbers)
+    positions, tokens = draw_edits(keys, proposals, numbers, alternatives)
+    here = (jnp.arange(ids.shape[1]) == positions[..., None]) & proposals.any_usable[:, None, None]
+    return jnp.where(here, tokens[..., None], ids[:, None]), positions
 
 
 def random_prompts(key: PRNGKey, allowed: Vocabulary, population: int, length: int) -> Prompts:

@@ -6,7 +6,10 @@ import dataclasses
 
 import jax
 from jax import Array
-from jaxtyping import Float32, Int32, Key
+from jaxtyping import Bool, Float32, Int32, Key
+
+from epo_jax.epo.mutate import Proposals
+from epo_jax.epo.scorer import Parents
 
 
 @jax.tree_util.register_dataclass
@@ -39,6 +42,7 @@ class Info:
         ids: int32[C, T], the children, slot by slot.
         feature: float32[C].
         cross_entropy: float32[C], in nats/token.
+        scored: bool[C]; False for children that could not be made, whose ids and scores mean nothing.
         selected: int32[P], for each slot the index of its new member in the pool of P parents and C children.
         restart_penalty: the penalty that a restart drew; NaN where there was none.
     """
@@ -47,5 +51,34 @@ class Info:
     ids: Int32[Array, "*R C T"]
     feature: Float32[Array, "*R C"]
     cross_entropy: Float32[Array, "*R C"]
+    scored: Bool[Array, "*R C"]
     selected: Int32[Array, "*R P"]
     restart_penalty: Float32[Array, "*R"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Proposed:
+    """What the gradients of an iteration left, for the slots that each device has.
+
+    Attributes:
+        proposals: the tokens that may replace each token of the parents.
+        parents: what evaluation reuses of them.
+    """
+
+    proposals: Proposals
+    parents: Parents
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Alternatives:
+    """Edits that were drawn for each child, of which one is to be chosen: each by itself is a fair draw.
+
+    Attributes:
+        positions: int32[C, a], where the parent is changed; -1 for a parent that cannot be.
+        tokens: int32[C, a], what is put there.
+    """
+
+    positions: Int32[Array, "*R C a"]
+    tokens: Int32[Array, "*R C a"]

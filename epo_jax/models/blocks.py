@@ -94,17 +94,19 @@ class Attention(nnx.Module):
         own: KeysValues,
         layer: Layer,
         past: KeysValues | None = None,
+        first: int | Int32[Array, ""] = 0,
     ) -> tuple[Float[Array, "B S H head_dim"], Float[Array, "B S H keys"]]:
         """Weighted sums of values: each token sees itself and those before it, as far as the layer's window reaches.
 
         Args:
             queries: of S tokens of each sequence.
-            own: keys and values of the same tokens.
+            own: keys and values of the sequences' tokens, these among them; what stands behind them is not seen.
             layer: this one.
             past: keys and values [n, ...] of tokens that stand before all sequences.
+            first: which of the sequences' tokens the first of the S is.
 
         Returns:
-            dtype[B, S, H, head_dim], and the pattern dtype[B, S, H, n + S].
+            dtype[B, S, H, head_dim], and the pattern dtype[B, S, H, n + own tokens].
         """
         c = self.config
         batch, count, _, _ = queries.shape
@@ -115,7 +117,8 @@ class Attention(nnx.Module):
         if past is not None:
             scores = jnp.concatenate([product("bqkgd,skd->bqkgs", groups, past.keys), scores], axis=-1)
         scores = softcapped(scores * layer.scale, c.attention_softcap)
-        distance = before + jnp.arange(count)[:, None] - jnp.arange(before + count)
+        places = before + first + jnp.arange(count)
+        distance = places[:, None] - jnp.arange(before + own.keys.shape[1])
         visible = distance >= 0
         if c.windows:
             visible &= distance < layer.window

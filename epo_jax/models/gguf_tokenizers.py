@@ -116,11 +116,14 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], source: str) -> PreTrainedT
         if added and special[name.removeprefix("add_")] is None:
             end = name.split("_")[1]
             raise EpoError(f"{source}: {end.upper()} is to be added, but there is no tokenizer.ggml.{end}_token_id")
+    chat_template = metadata.get("tokenizer.chat_template")
+    if not isinstance(chat_template, str | None):
+        raise EpoError(f"{source}: tokenizer.chat_template holds a {type(chat_template).__name__} where a str is read")
     make: Callable[..., PreTrainedTokenizerFast] = PreTrainedTokenizerFast
     return make(
         tokenizer_object=tokenizer,
         clean_up_tokenization_spaces=False,
-        chat_template=metadata.get("tokenizer.chat_template"),
+        chat_template=chat_template,
         # transformers keeps keywords that it does not know in init_kwargs and saves them in tokenizer_config.json, so
         # the mark survives copies and save_pretrained.
         unused_token_ids=[index for index, kind in enumerate(vocabulary.types) if kind == UNUSED],

@@ -21,7 +21,7 @@ MAIN = "main"
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 SETTINGS = (
     *(CONFIG, TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "tokenizer.model"),
+    *("vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja"),
 )
 _COMMIT = re.compile("[0-9a-f]{40}")
 _LOG = logging.getLogger(__name__)

@@ -12,11 +12,18 @@ from jaxtyping import Bool
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, one_line
 from epo_jax.models.gguf_tokenizers import tokenizer_from_gguf
 from epo_jax.models.sentencepiece_tokenizers import BYTE_TOKEN, SPACE
 
-__all__ = ["adds_bos", "allowed_tokens", "token_texts", "tokenizer_from_folder", "tokenizer_from_gguf"]
+__all__ = [
+    "adds_bos",
+    "allowed_tokens",
+    "byte_level_bytes",
+    "token_texts",
+    "tokenizer_from_folder",
+    "tokenizer_from_gguf",
+]
 
 # Rows that a vocabulary keeps free for later, by their names: <unused12> (Gemma), [unused12] (BERT),
 # <|reserved_special_token_3|> (Llama 3), <|dummy_7|> (Phi), <|placeholder1|> (Phi), [PAD151936] (made by llama.cpp).
@@ -46,9 +53,13 @@ def tokenizer_from_folder(folder: Path) -> PreTrainedTokenizerFast:
             raise
         raise EpoError(f"{path}: not a valid tokenizer ({' '.join(str(error).split())[:200]})") from error
     # Cleaning up would drop spaces before punctuation, and the text would no longer give the ids back.
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
-        folder, local_files_only=True, clean_up_tokenization_spaces=False
-    )
+    try:
+        tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
+            folder, local_files_only=True, clean_up_tokenization_spaces=False
+        )
+    except Exception as error:
+        # transformers takes the values of the files beside it for granted, those of chat templates among them.
+        raise EpoError(f"{folder}: not a valid tokenizer ({one_line(error)})") from error
     return tokenizer
 
 
@@ -98,7 +109,7 @@ def token_texts(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[
         if index in added:
             text = added[index]
         elif "ByteLevel" in steps:
-            text = _byte_level_text(token)
+            text = byte_level_bytes(token).decode(errors="backslashreplace")
         elif byte := BYTE_TOKEN.fullmatch(token) if "ByteFallback" in steps else None:
             text = bytes([int(byte[1], 16)]).decode(errors="backslashreplace")
         elif steps & {"ByteFallback", "Metaspace"}:
@@ -117,11 +128,12 @@ def _decoder_steps(tokenizer: PreTrainedTokenizerFast) -> set[str]:
     return {step["type"] for step in (state, *state.get("decoders", ()))}
 
 
-def _byte_level_text(token: str) -> str:
+def byte_level_bytes(token: str) -> bytes:
+    """The bytes that a token of a byte-level vocabulary stands for."""
     # A token with a character outside the alphabet is plain text; tokenizers decodes it so too.
     if not all(character in _BYTES for character in token):
-        return token
-    return bytes(_BYTES[character] for character in token).decode(errors="backslashreplace")
+        return token.encode()
+    return bytes(_BYTES[character] for character in token)
 
 
 def _byte_alphabet() -> dict[str, int]:

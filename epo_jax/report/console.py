@@ -17,7 +17,8 @@ def console_table(data: ReportData) -> Table:
     """
     best = {numbers.best_overall(data), numbers.best_fluent(data)}
     table = Table(title=Text(f"{one_line(data.feature)} in {one_line(data.model)}"), title_justify="left")
-    for name in ("feature", "nats/token", "perplexity"):
+    more = numbers.format_columns(data)
+    for name in ("feature", *more, "nats/token", "perplexity"):
         table.add_column(name, justify="right", no_wrap=True)
     # Folding keeps every character: wrapping at words would drop the spaces that it breaks at.
     table.add_column("prompt", overflow="fold")
@@ -29,7 +30,9 @@ def console_table(data: ReportData) -> Table:
         strict=True,
     )
     for index, (feature, cross_entropy, perplexity, tokens) in enumerate(columns):
-        table.add_row(feature, cross_entropy, perplexity, _prompt(tokens), style="bold" if index in best else "")
+        others = [texts[index] for texts in more.values()]
+        style = "bold" if index in best else ""
+        table.add_row(feature, *others, cross_entropy, perplexity, _prompt(tokens), style=style)
     return table
 
 

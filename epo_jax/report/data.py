@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from epo_jax.report.attribution_data import PromptDrops
 
 FLUENT_BELOW = 6.0
 """Cross-entropy in nats/token below which a prompt counts as fluent, for "the best fluent prompt"."""
@@ -36,6 +38,8 @@ class ReportData:
         prefix: Frozen template text before the prompt.
         suffix: Frozen template text after the prompt.
         stopped: Why the run ended early; empty if it did not.
+        columns: More of the frontier's prompts, name to N values: numbers in units of the feature, or truths.
+        attributions: Frontier row (from 0) to which of its tokens matter; rows may be left out.
     """
 
     feature: str
@@ -53,12 +57,26 @@ class ReportData:
     prefix: str = ""
     suffix: str = ""
     stopped: str = ""
+    columns: Mapping[str, Sequence[float | bool]] = field(default_factory=dict)
+    attributions: Mapping[int, PromptDrops] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind in ("frontier", "history"):
             lengths = {name: len(value) for name, value in vars(self).items() if name.startswith(f"{kind}_")}
+            if kind == "frontier":
+                lengths |= {name: len(values) for name, values in self.columns.items()}
             if len(set(lengths.values())) > 1:
                 raise ValueError(f"the {kind}'s lengths disagree: {lengths}")
+
+
+def format_columns(data: ReportData) -> dict[str, tuple[str, ...]]:
+    """The further columns of the frontier as texts: numbers as features are, truths as yes and no."""
+    return {
+        name: tuple("yes" if value else "no" for value in values)
+        if all(isinstance(value, (bool, np.bool_)) for value in values)
+        else format_feature(np.asarray(values, np.float64))
+        for name, values in data.columns.items()
+    }
 
 
 def perplexity(cross_entropy: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:

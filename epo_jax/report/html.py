@@ -5,18 +5,15 @@ from __future__ import annotations
 import base64
 import math
 import os
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from epo_jax.report import data as numbers
+from epo_jax.report.attribution_html import alternatives, entries
 from epo_jax.report.data import FLUENT_BELOW, ReportData
 from epo_jax.report.figures import frontier_png, window
+from epo_jax.report.pages import template
 from epo_jax.report.palette import DARK, LIGHT
-from epo_jax.report.tokens import one_line, pieces, plain
+from epo_jax.report.tokens import one_line, plain
 
 _WIDE = {"width": 10.5, "height": 5.4, "dpi": 150}
 _NARROW = {"width": 4.2, "height": 4.1, "dpi": 180}
@@ -27,10 +24,11 @@ def render(data: ReportData, figure_png: bytes | None = None) -> str:
 
     `figure_png` takes the place of all of them. Cross-entropies are shown in nats/token.
     """
-    return _template().render(
+    return template("report.html").render(
         feature=one_line(data.feature),
         model=one_line(data.model),
         rows=_rows(data),
+        columns=list(data.columns),
         total=len(data.frontier_tokens),
         prefix=data.prefix,
         suffix=data.suffix,
@@ -43,6 +41,8 @@ def render(data: ReportData, figure_png: bytes | None = None) -> str:
         settings={str(name): str(value) for name, value in data.settings.items()},
         versions=data.versions,
         command=data.command,
+        attributions=entries(data.attributions),
+        alternatives=alternatives(data.attributions.values()),
     )
 
 
@@ -51,20 +51,9 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
     Path(path).write_text(render(data), encoding="utf-8", newline="\n")
 
 
-@cache
-def _template() -> jinja2.Template:
-    here = resources.files("epo_jax.report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["plain"] = plain
-    environment.filters["pieces"] = pieces
-    environment.globals["css"] = Markup(here.joinpath("report.css").read_text("utf-8"))
-    return environment.from_string(here.joinpath("report.html").read_text("utf-8"))
-
-
 def _rows(data: ReportData) -> list[dict[str, object]]:
     overall, fluent = numbers.best_overall(data), numbers.best_fluent(data)
+    more = numbers.format_columns(data)
     columns = zip(
         numbers.format_feature(data.frontier_feature),
         numbers.format_cross_entropy(data.frontier_cross_entropy),
@@ -84,6 +73,7 @@ def _rows(data: ReportData) -> list[dict[str, object]]:
             "tokens": tokens,
             "plain": plain("".join(tokens)),
             "bar": bar,
+            "more": {name: texts[index] for name, texts in more.items()},
             "overall": index == overall,
             "fluent": index == fluent,
         }

@@ -38,6 +38,7 @@ class LanguageModelScorer:
         past: what running the prefix left; None without one.
         graphdef: the model's structure.
         blocks: sizes of the work on candidates.
+        fluency: whether cross-entropies are computed; otherwise they are 0, and what only they need is not run.
     """
 
     params: nnx.State
@@ -48,11 +49,28 @@ class LanguageModelScorer:
     past: Prefix | None
     graphdef: nnx.GraphDef[Decoder] = dataclasses.field(metadata=STATIC)
     blocks: Blocks = dataclasses.field(metadata=STATIC)
+    fluency: bool = dataclasses.field(default=True, metadata=STATIC)
 
     @property
     def decoder(self) -> Decoder:
         """The model."""
         return nnx.merge(self.graphdef, self.params)
+
+    def with_blocks(self, blocks: Blocks) -> LanguageModelScorer:
+        """The same with other sizes of the work on candidates."""
+        return dataclasses.replace(self, blocks=blocks)
+
+    def of_dream(self, dream: Int32[Array, ""]) -> LanguageModelScorer:
+        """The scorer of one of the dreams, for whole prompts."""
+        features = jax.tree.map(lambda leaf: leaf[dream][None], self.features)
+        # The suffix is the same for all but for targets, and then nothing of the model depends on the dream.
+        suffix = self.suffix[dream][None] if self.reading.target else self.suffix[:1]
+        return dataclasses.replace(self, features=features, suffix=suffix)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+        return self.decoder.config.vocab_size
 
     @property
     def after(self) -> int:
@@ -88,12 +106,15 @@ class LanguageModelScorer:
         shown = self.shown(lengths, length)
         past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
 
-        def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"]]]:
+        def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"] | None]]:
             inputs = embeddings.at[:, :length].set(tokens)
             values, hidden, cache = run(decoder, self.features, dream, inputs, following(sequences), shown, past)
             predictors = predictors_of(hidden[:, :length], before)
-            logits = decoder.unembed(predictors[:, first:])
-            nats, normalizer = surprisal(logits, ids[:, first:])
+            logits, nats = None, jnp.zeros((ids.shape[0], length - first), jnp.float32)
+            normalizer = nats
+            if self.fluency:
+                logits = decoder.unembed(predictors[:, first:])
+                nats, normalizer = surprisal(logits, ids[:, first:])
             objective = self.totals(values, dream, lengths) - penalties * nats.mean(axis=-1)
             unscored = ((0, 0), (first, 0))
             parents = ParentRows(
@@ -106,9 +127,12 @@ class LanguageModelScorer:
             return objective.sum(), (parents, logits)
 
         of_embeddings, (parents, logits) = jax.grad(total, has_aux=True)(embeddings[:, :length])
+        gradient = decoder.embedding_gradient(of_embeddings)
+        if logits is None:
+            return gradient, parents
         share = (penalties / (length - first))[:, None, None]
         of_labels = share * (logits - parents.normalizer[:, first:, None])
-        return decoder.embedding_gradient(of_embeddings).at[:, first:].add(of_labels), parents
+        return gradient.at[:, first:].add(of_labels), parents
 
     def evaluate(
         self,
@@ -131,9 +155,9 @@ class LanguageModelScorer:
             return suffix_scores(self, parents, candidates, first_edit, length)
         width = candidates.ids.shape[1]
         rows = max(1, rows_of_logits(self.decoder.config.vocab_size) // width)
-        return in_groups(lambda part: self._whole(*part), (candidates.ids, candidates.dream, length), rows)
+        return in_groups(lambda part: self.whole(*part), (candidates.ids, candidates.dream, length), rows)
 
-    def _whole(self, ids: Int32[Array, "C T"], dream: Int32[Array, " C"], length: Int32[Array, " C"]) -> Scores:
+    def whole(self, ids: Int32[Array, "C T"], dream: Int32[Array, " C"], length: Int32[Array, " C"]) -> Scores:
         """Scores of whole prompts, prefix included: the definition that every faster way is held against."""
         decoder, first, start = self.decoder, self.first_scored, len(self.prefix)
         prefix = jnp.broadcast_to(self.prefix, (ids.shape[0], start))
@@ -143,6 +167,8 @@ class LanguageModelScorer:
         values, hidden, _ = run(decoder, self.features, dream, decoder.embed(tokens), following(tokens), shown)
         own, before = (jax.tree.map(part, values) for part in (lambda a: a[:, start:], lambda a: a[:, :start]))
         feature = self._totals(own, dream, length, before if start else None)
+        if not self.fluency:
+            return Scores(feature, jnp.zeros_like(feature))
         predictors = hidden[:, start + first - 1 : start + ids.shape[1] - 1]
         nats, _ = surprisal(decoder.unembed(predictors), ids[:, first:])
         scored = jnp.arange(first, ids.shape[1]) < length[:, None]

@@ -164,6 +164,8 @@ def _block_scores(scorer: LanguageModelScorer, parents: ParentRows, part: Part) 
 
     values = jax.vmap(lambda feature, kept: feature.value(kept), (axis, 0))(of_rows, kept)
     feature = scorer.totals(jax.tree.map(whole, values, parents.values), part.dream, part.length)
+    if not scorer.fluency:
+        return Scores(feature, jnp.zeros_like(feature))
     return Scores(feature, _cross_entropy(scorer, parents, part, nats[rows.rank]))
 
 
@@ -171,7 +173,7 @@ def _rows(scorer: LanguageModelScorer, part: Part, width: int) -> _Rows:
     layers, column = scorer.decoder.config.layers, jnp.arange(width)
     ends = jnp.where(part.length > 0, part.length + scorer.after, 0)
     active = (column >= part.first[:, None]) & (column < ends[:, None])
-    scored = active & (column < part.length[:, None] - 1)
+    scored = active & (column < part.length[:, None] - 1) & scorer.fluency
     read = scorer.reading.places(part.length, len(scorer.prefix), scorer.after, width).of(scorer.features.reads)
     last_read = jnp.where(read, column, -1).max(axis=1, keepdims=True)
     # A row behind the scored ones serves the feature alone: up to its layer, and if it is read there or later.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -60,15 +61,29 @@ def observe_all(
 
 def hooked(model: Model, ids: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     """What PyTorch's modules take in and give out at these sites."""
-    seen: dict[str, list[np.ndarray]] = {site: [] for site in names}
+    with torch.no_grad(), watched(model, names) as seen:
+        attentions = model(torch.from_numpy(ids), output_attentions=True).attentions
+    seen[sites.PATTERN] = patterns(attentions)
+    return {site: np.stack([value.numpy() for value in seen[site]]) for site in names}
+
+
+def patterns(attentions: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """PyTorch's attention patterns of all layers [B, H, S, S] as this package has them, [B, S, H, S]."""
+    return [pattern.transpose(1, 2) for pattern in attentions]
+
+
+@contextlib.contextmanager
+def watched(model: Model, names: Sequence[str]) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Collects what a run of the model takes in and gives out at these sites, layer after layer; no patterns."""
+    seen: dict[str, list[torch.Tensor]] = {site: [] for site in names}
     handles = []
 
-    def take(module: torch.nn.Module, site: str, which: str, shape: tuple[int, ...] | None = None) -> None:
+    def take(module: torch.nn.Module, site: str, which: str, heads: int | None = None) -> None:
         def hook(_module: torch.nn.Module, args: tuple[torch.Tensor, ...], output: object) -> None:
             value = args[0] if which == "input" else output
             value = value[0] if isinstance(value, tuple) else value
             assert isinstance(value, torch.Tensor)
-            seen[site].append(value.reshape(shape or value.shape).numpy())
+            seen[site].append(value if heads is None else value.unflatten(-1, (heads, -1)))
 
         if site in names:
             handles.append(module.register_forward_hook(hook))
@@ -81,16 +96,15 @@ def hooked(model: Model, ids: np.ndarray, names: Sequence[str]) -> dict[str, np.
         names_of_mlp_norm = ["pre_feedforward_layernorm"] if normed else ["ln_2", "post_attention_layernorm"]
         mlp_norm = next((parts[name] for name in names_of_mlp_norm if name in parts), mlp)
         take(layer, sites.RESID_PRE, "input")
-        of_heads = (*ids.shape, model.config.num_attention_heads, -1)
-        take(torch_oracle.part(attention, torch_oracle.OUTPUT), sites.Z, "input", of_heads)
+        output = torch_oracle.part(attention, torch_oracle.OUTPUT)
+        take(output, sites.Z, "input", model.config.num_attention_heads)
         take(parts["post_attention_layernorm"] if normed else attention, sites.ATTN_OUT, "output")
         take(mlp_norm, sites.RESID_MID, "input")
         take(torch_oracle.part(mlp, torch_oracle.DOWN), sites.MLP_POST, "input")
         take(parts["post_feedforward_layernorm"] if normed else mlp, sites.MLP_OUT, "output")
         take(layer, sites.RESID_POST, "output")
-    with torch.no_grad():
-        attentions = model(torch.from_numpy(ids), output_attentions=True).attentions
-    for handle in handles:
-        handle.remove()
-    seen[sites.PATTERN] = [pattern.transpose(1, 2).numpy() for pattern in attentions]
-    return {site: np.stack(seen[site]) for site in names}
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -11,27 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from absl import flags
+from dream_command import QUICK, run
 
 import epo_jax
-from epo_jax import command_line
-from epo_jax.dream import __main__ as command
 from epo_jax.dream import history as histories
-
-QUICK = ["--preset=quick", "--iterations=2", "--population=2", "--children=2", "--length=4", "--top_k=30"]
-
-
-def run(*arguments: str) -> int:
-    """Exit code of the command, in this process."""
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
-    try:
-        command_line.parse_flags(["dream", *arguments], command.PROGRAM)
-        command_line.guarded(command.main, command.PROGRAM)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize(
@@ -68,6 +51,13 @@ def run(*arguments: str) -> int:
         (["--dtype=int8"], "dtype", "float32"),
         (["--preset=slow"], "preset", "quick"),
         (["--bos=maybe"], "bos", "auto"),
+        (["--template=no place"], "--template=no place", "{prompt} 0 times"),
+        (["--template=a {prompt}", "--prefix=b"], "--template=a {prompt}", "leave out --prefix"),
+        (["--system=You are terse."], "--system=You are terse.", "--chat"),
+        (["--chat"], "--chat", "no chat template; use --template"),
+        (["--init=text"], "init", "model"),
+        (["--init=model", "--init_text=abcd"], "--init=model and --init_text", "give one"),
+        (["--init_file=/nonexistent.txt"], "--init_file=/nonexistent.txt", "cannot be read"),
         (["--nonsense=1"], "nonsense", "--help"),
         (["--iterations=many"], "--iterations=many", "--help"),
         (["stray"], "stray", "--name=value"),

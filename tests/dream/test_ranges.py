@@ -14,6 +14,16 @@ from epo_jax.dream.ranges import MOST, expand, expand_seeds
         ("L0:2.N5:7", ["L0.N5", "L0.N6", "L1.N5", "L1.N6"]),
         ("L3.N8:9", ["L3.N8"]),
         ("L10.N5", ["L10.N5"]),
+        ("-L1.N5:7", ["-L1.N5", "-L1.N6"]),
+        ("attention:L5.H3:0", ["attention:L5.H3:0"]),
+        ("attention:L5.H3:5:-2", ["attention:L5.H3:-2", "attention:L5.H4:-2"]),
+        ("-attention:L1:3.H0:2:4", [f"-attention:L{layer}.H{head}:4" for layer in (1, 2) for head in (0, 1)]),
+        ("residual:L12:a:b.npy", ["residual:L12:a:b.npy"]),
+        ("residual:L1:3.mid:a:4.npy", ["residual:L1.mid:a:4.npy", "residual:L2.mid:a:4.npy"]),
+        ("residual:L3:random:5", ["residual:L3:random:5"]),
+        ("residual:L1:3:random:5:7", [f"residual:L{layer}:random:{seed}" for layer in (1, 2) for seed in (5, 6)]),
+        ("residual:L3.post:random:0:2", ["residual:L3.post:random:0", "residual:L3.post:random:1"]),
+        ("sum:1*(L0:2.N3)", ["sum:1*(L0:2.N3)"]),
         ("logit: a:b", ["logit: a:b"]),
         ("logit:L0.N0:3", ["logit:L0.N0:3"]),
         ("logit: ", ["logit: "]),
@@ -34,7 +44,13 @@ def test_seeds_are_numbers_or_half_open_ranges(text, expected):
     assert expand_seeds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["L1.N5:5", "L1.N5:4", "L2:2.N0", "L3:1.N0:4", f"L0.N0:{MOST + 1}", "L0:999.N0:999"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("residual:L2:1:random:0", "residual:L2:2:a.npy", "residual:L2:random:3:3", "attention:L0.H2:1:0"),
+        *("L1.N5:5", "L1.N5:4", "L2:2.N0", "L3:1.N0:4", f"L0.N0:{MOST + 1}", "L0:999.N0:999"),
+    ],
+)
 def test_ranges_that_hold_nothing_or_too_much_are_refused_by_name(text):
     with pytest.raises(EpoError, match=f"^--feature={text}: "):
         expand(text)

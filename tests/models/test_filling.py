@@ -298,7 +298,7 @@ def test_parameters_lie_where_they_are_asked_for(tiny_folder: Path) -> None:
 
 ON_DEVICES = """
 import os, sys
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=4"
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P, SingleDeviceSharding
 import epo_jax

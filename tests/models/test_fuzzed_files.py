@@ -18,7 +18,7 @@ import torch
 from corrupting import corrupted
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from spoiling import INDEX, WEIGHTS, assert_same_logits, change_tensors, outcome, refusal
+from spoiling import INDEX, WEIGHTS, assert_same_logits, change_index, change_tensors, outcome, refusal
 from tiny_gguf import gguf_metadata, gguf_tensors, write_gguf
 
 import epo_jax
@@ -37,19 +37,6 @@ def good(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Both ways once, since imports take their time where memory is traced.
     epo_jax.load_model(folder), epo_jax.load_model(path)
     return folder
-
-
-@pytest.fixture
-def sharded(folder: Path, tiny_torch: torch.nn.Module) -> Path:
-    (folder / WEIGHTS).unlink()
-    tiny_torch.save_pretrained(folder, max_shard_size="60KB")
-    return folder
-
-
-def change_index(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    index = json.loads((folder / INDEX).read_text())
-    change(index)
-    (folder / INDEX).write_text(json.dumps(index))
 
 
 def damage(good: Path, tmp_path: Path, file: str, header: int, seeds: range) -> dict[str, int]:

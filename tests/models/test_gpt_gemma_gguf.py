@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+from family_configs import FULL, SLIDING, bases
 from gguf_models import write
 from safetensors.numpy import load_file, save_file
 from spoiling import WEIGHTS, assert_same_logits, refusal
 
-SLIDING, FULL = "sliding_attention", "full_attention"
 # Converters write four times the width for the MLP's, whatever it is, and Gemma's scale of scores not at all.
 GPT2 = {"n_inner": 144}
 PHI = {"intermediate_size": 144}
@@ -22,11 +22,6 @@ GEMMA = {"query_pre_attn_scalar": 10}
 def pattern(layers: int, full: int) -> dict[str, Any]:
     types = [FULL if (layer + 1) % full == 0 else SLIDING for layer in range(layers)]
     return {"num_hidden_layers": layers, "layer_types": types}
-
-
-def bases(**scaling: object) -> dict[str, Any]:
-    full = {"rope_type": "default", "rope_theta": 300.0, **scaling}
-    return {"rope_parameters": {FULL: full, SLIDING: {"rope_type": "default", "rope_theta": 20.0}}}
 
 
 @pytest.mark.parametrize(
@@ -44,7 +39,7 @@ def bases(**scaling: object) -> dict[str, Any]:
         # The largest Gemma 2 has a scale of its own, 36 / 6, and so has the largest Gemma 3.
         ("gemma2", {"query_pre_attn_scalar": 6, **pattern(46, 2), "initializer_range": 0.05}),
         ("gemma3", {**GEMMA, **pattern(7, 6)}),
-        ("gemma3", {**GEMMA, **pattern(7, 6), **bases(rope_type="linear", factor=8.0)}),
+        ("gemma3", {**GEMMA, **pattern(7, 6), **bases(300.0, 20.0, rope_type="linear", factor=8.0)}),
         ("gemma3", {**GEMMA, **pattern(7, 6), "tie_word_embeddings": False, "final_logit_softcapping": 3.0}),
         ("gemma3", {"query_pre_attn_scalar": 6, **pattern(62, 6), "initializer_range": 0.05}),
     ],

@@ -10,20 +10,14 @@ import numpy as np
 import pytest
 import tiny_models
 from checking.sites import torch_logits
+from family_configs import FACTORS, LLAMA3, YARN, rope
 from parity import assert_same_logits, random_ids
 from spoiling import change_tensors, refusal
 
 import epo_jax
 
-
-def rope(kind: str, theta: float = 300.0, **settings: object) -> dict[str, Any]:
-    return {"rope_parameters": {"rope_type": kind, "rope_theta": theta, **settings}}
-
-
-LLAMA3 = rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
-YARN = rope("yarn", factor=4.0, original_max_position_embeddings=16)
 ALL_OF_YARN = {"beta_fast": 4.0, "beta_slow": 0.5, "attention_factor": 1.3}
-LONGROPE = rope("longrope", short_factor=[1.0, 1.5, 3.0], long_factor=[2.0, 4.0, 8.0])
+LONGROPE = rope("longrope", **FACTORS)
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, positions scaled linearly": ("llama", {**rope("linear", factor=3.0), "num_key_value_heads": 1}),
     "llama, positions as in Llama 3": ("llama", {**LLAMA3, "tie_word_embeddings": True}),

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
-from parity import assert_same_logits
+from family_configs import FULL, SLIDING, longrope
+from parity import assert_same_logits, random_ids
 from spoiling import change_config, change_tensors, outcome, refusal
 
 import epo_jax
 
-SLIDING, FULL = "sliding_attention", "full_attention"
 ROPE = "rope_parameters"
 LONGROPE = {"short_factor": [1.0, 1.5], "long_factor": [2.0, 4.0]}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
@@ -205,6 +205,15 @@ def test_a_tied_head_that_is_saved_beside_the_embedding_and_old_frequencies_load
     assert outcome(tmp_path) == ""
     change_tensors(tmp_path, lambda tensors: tensors.update({"lm_head.weight": tensors["lm_head.weight"] + 1}))
     assert "lm_head.weight differs from model.embed_tokens.weight" in refusal(tmp_path)
+
+
+def test_sequences_beyond_those_that_a_scaling_holds_for_are_refused(tmp_path: Path) -> None:
+    # LongRoPE has other factors from there on.
+    tiny_models.save(tmp_path, "phi3", **longrope())
+    lm = epo_jax.load_model(str(tmp_path), dtype="float32")
+    assert epo_jax.logits(lm, random_ids(307, (1, 32))).shape == (1, 32, 307)
+    with pytest.raises(epo_jax.EpoError, match="33 tokens are more than the 32"):
+        epo_jax.logits(lm, random_ids(307, (1, 33)))
 
 
 def test_unsupported_architecture_lists_the_families(tmp_path: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +19,7 @@ from spoiling import (
     Save,
     assert_same_logits,
     change_config,
+    change_index,
     change_tensors,
     outcome,
     refusal,
@@ -145,19 +144,6 @@ def test_corrupt_safetensors_headers_are_refused(folder: Path) -> None:
     ):
         (folder / WEIGHTS).write_bytes(content)
         refusal(folder)
-
-
-@pytest.fixture
-def sharded(folder: Path, tiny_torch: torch.nn.Module) -> Path:
-    (folder / WEIGHTS).unlink()
-    tiny_torch.save_pretrained(folder, max_shard_size="60KB")
-    return folder
-
-
-def change_index(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    index = json.loads((folder / INDEX).read_text())
-    change(index)
-    (folder / INDEX).write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,16 @@ def test_a_bad_file_in_a_folder_is_one_clear_line(folder, file, content, message
     assert "\n" not in str(caught.value)
 
 
+def test_a_chat_template_comes_with_the_folder_and_one_that_is_no_text_is_refused(folder):
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert tokenizer_from_folder(folder).chat_template == "{{ messages }}"
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(EpoError, match="^" + re.escape(f"{folder}: not a valid tokenizer ('utf-8' codec")):
+        tokenizer_from_folder(folder)
+    with pytest.raises(EpoError, match=r"^x\.gguf: tokenizer\.chat_template holds a list where a str is read"):
+        tokenizer_from_gguf(small_gguf() | {"tokenizer.chat_template": ["a"]}, "x.gguf")
+
+
 def test_placeholders_of_a_folder_are_not_allowed_and_their_likes_are(tmp_path):
     banned = ["<unused12>", "[unused3]", "<|reserved_special_token_3|>", "<|reserved_200|>", "<|dummy_7|>", "[PAD9]"]
     fine = ["unused", "<unused>", "reserved_1", "[1]", "<0x41>", "a"]

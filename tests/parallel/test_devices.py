@@ -19,11 +19,7 @@ SLOW = [[1, 8, 4, "data:8"], [1, 1, 20, "data:8"], [1, 8, 4, "data:3"], [2, 1, 3
 
 
 def run(model: Path, cases: list) -> list[dict]:
-    # Programs this small are compiled more than run, so the compiler takes no pains.
-    flags = (
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-        "--xla_cpu_parallel_codegen_split_count=1"
-    )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     ran = subprocess.run(
         [sys.executable, str(SCRIPT), str(model), json.dumps(cases)],

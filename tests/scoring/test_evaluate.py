@@ -14,7 +14,7 @@ from checking import torch_oracle
 import epo_jax
 from epo_jax.epo import Candidates
 from epo_jax.scoring import forward
-from epo_jax.scoring.api import scorer_for, stack_features
+from epo_jax.scoring.assemble import scorer_for, stack_features
 from epo_jax.scoring.scorer import LanguageModelScorer
 from epo_jax.scoring.template import FrozenTokens
 

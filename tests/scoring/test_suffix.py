@@ -11,7 +11,7 @@ import pytest
 
 import epo_jax
 from epo_jax.epo import Candidates, Scores
-from epo_jax.scoring.api import scorer_for, stack_features
+from epo_jax.scoring.assemble import scorer_for, stack_features
 from epo_jax.scoring.packing import CHUNKS, Blocks
 from epo_jax.scoring.scorer import LanguageModelScorer
 from epo_jax.scoring.template import FrozenTokens

@@ -131,7 +131,8 @@ def test_every_feature_and_number_of_dreams_is_measured(tiny_folder, dreamy, tmp
     ("arguments", "named", "right"),
     [
         (["--dreams=4,0"], "--dreams=4,0", "at least 1"),
-        (["--repeats=x"], "repeats", "--help"),
+        # The program's own check above, and that of flags in general.
+        pytest.param(["--repeats=x"], "repeats", "--help", marks=pytest.mark.slow),
     ],
 )
 def test_bad_flags_are_one_line_and_exit_code_2(arguments, named, right):

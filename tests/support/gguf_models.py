@@ -100,14 +100,26 @@ def add_tokenizer(writer: gguf.GGUFWriter, folder: Path, size: int) -> None:
     writer.add_bos_token_id(0)
 
 
-def text_keys(writer: gguf.GGUFWriter, config: Config) -> None:
-    """What the converter writes for every family that has no code of its own."""
+def size_keys(writer: gguf.GGUFWriter, config: Config) -> None:
+    """Sizes, which the converter writes for nearly every family."""
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+
+
+def width_keys(writer: gguf.GGUFWriter, config: Config) -> None:
+    """How wide a head is."""
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
+
+
+def text_keys(writer: gguf.GGUFWriter, config: Config) -> None:
+    """What the converter writes for every family that has no code of its own."""
+    size_keys(writer, config)
     rope = config["rope_parameters"]
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -125,9 +137,7 @@ def text_keys(writer: gguf.GGUFWriter, config: Config) -> None:
     writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     if config.get("head_dim") is not None:
-        writer.add_key_length(config["head_dim"])
-        writer.add_value_length(config["head_dim"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        width_keys(writer, config)
 
 
 def head_dim_of(config: Config) -> int:
@@ -172,20 +182,14 @@ def llama3_divisors(config: Config) -> dict[str, np.ndarray]:
 
 
 def phi3_keys(writer: gguf.GGUFWriter, config: Config) -> None:
+    size_keys(writer, config)
     rope = config["rope_parameters"]
     original = config["original_max_position_embeddings"]
-    writer.add_context_length(config["max_position_embeddings"])
     writer.add_rope_scaling_orig_ctx_len(original)
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     share = rope.get("partial_rotary_factor", 1.0)
     writer.add_rope_dimension_count(int(share * config["hidden_size"]) // config["num_attention_heads"])
     writer.add_rope_freq_base(rope["rope_theta"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_sliding_window(config["sliding_window"] or 0)
     if "long_factor" in rope:
         scale = config["max_position_embeddings"] / original
@@ -215,30 +219,17 @@ def as_out_in(name: str, tensor: np.ndarray, _config: Config) -> np.ndarray:
 
 def phi2_keys(writer: gguf.GGUFWriter, config: Config) -> None:
     heads, width = config["num_attention_heads"], config["hidden_size"]
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(width)
-    # Whatever intermediate_size is.
-    writer.add_feed_forward_length(4 * width)
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(heads)
+    # Whatever intermediate_size and num_key_value_heads are.
+    size_keys(writer, {**config, "intermediate_size": 4 * width, "num_key_value_heads": heads})
     writer.add_layer_norm_eps(config["layer_norm_eps"])
     writer.add_rope_dimension_count(int(config["rope_parameters"]["partial_rotary_factor"] * width) // heads)
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_add_bos_token(False)
 
 
 def gemma_keys(writer: gguf.GGUFWriter, config: Config) -> None:
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
+    size_keys(writer, config)
+    width_keys(writer, config)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
 def gemma2_keys(writer: gguf.GGUFWriter, config: Config) -> None:

@@ -8,6 +8,7 @@ import signal
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,3 +81,9 @@ def change_tensors(folder: Path, change: Callable[[dict[str, np.ndarray]], None]
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS)
+
+
+def change_index(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    index = json.loads((folder / INDEX).read_text())
+    change(index)
+    (folder / INDEX).write_text(json.dumps(index))

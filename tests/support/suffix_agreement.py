@@ -10,7 +10,7 @@ import numpy as np
 
 import epo_jax
 from epo_jax.epo import Candidates
-from epo_jax.scoring.api import scorer_for, stack_features
+from epo_jax.scoring.assemble import placed_features, scorer_for
 from epo_jax.scoring.packing import Blocks
 from epo_jax.scoring.template import FrozenTokens
 
@@ -29,7 +29,8 @@ def assert_suffix_only_agrees(
         suffix: tokens behind them.
     """
     frozen = FrozenTokens(*(np.asarray(part, np.int32) for part in (prefix, suffix)))
-    parsed = stack_features([epo_jax.parse_feature(name, lm) for name in features])
+    tokens = len(prefix) + LENGTH + len(suffix)
+    parsed = placed_features([epo_jax.parse_feature(name, lm) for name in features], tokens)
     # Many blocks, each of several candidates.
     scorer = scorer_for(lm, parsed, frozen, "last", LENGTH, Blocks(64, ()))
     rng = np.random.default_rng(0)

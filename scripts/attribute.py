@@ -1,0 +1,102 @@
+"""Which tokens of a text a feature needs: each is replaced by 32 others, chosen by the gradient (the paper's figure 1).
+
+python scripts/attribute.py --model=smollm2-135m --feature=L7.N690 --text="What the fox said" --output=attribution
+
+prints for each token how much the feature falls with the worst and with the best replacement, and writes
+attribution.html, attribution.png and attribution.json. --text may be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from texts.sources import read_texts, writable
+
+import epo_jax
+from epo_jax import command_line
+from epo_jax.dream.attributions import drops_of
+from epo_jax.errors import EpoError
+from epo_jax.models.config import DTYPES
+from epo_jax.report import PromptDrops, write_attribution_png, write_attributions
+from epo_jax.report.tokens import visible
+from epo_jax.scoring.reading import LAST
+from epo_jax.scoring.template import BOS, Template, frozen_tokens
+from epo_jax.scoring.texts import text_ids
+
+MODEL = flags.DEFINE_string("model", "smollm2-135m", "embedded model's name, .gguf file, folder, or hub id")
+REVISION = flags.DEFINE_string("revision", None, "branch, tag or commit of a model of the hub")
+DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
+FEATURE = flags.DEFINE_string("feature", "L7.N690", 'what is read, such as "L10.N5" or "logit: dog"')
+TEXT = flags.DEFINE_multi_string("text", [], "a text; may be repeated")
+FILE = flags.DEFINE_multi_string("file", [], "file with a text on each line, - for standard input; may be repeated")
+PREFIX = flags.DEFINE_string("prefix", "", "frozen text before each text")
+SUFFIX = flags.DEFINE_string("suffix", "", "frozen text after each text")
+BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands first; auto does as the tokenizer does")
+READ = flags.DEFINE_string(
+    "read", LAST, "where the feature is read: last, max (over the text's tokens) or a position in the whole sequence"
+)
+ALTERNATIVES = flags.DEFINE_integer("alternatives", 32, "tokens that are put in each token's place", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", "attribution", "files to write, without their endings .html, .png and .json")
+ENDINGS = (".html", ".png", ".json")
+
+
+def main() -> None:
+    """Attribute, print, write."""
+    paths = {ending: writable(OUTPUT.value + ending) for ending in ENDINGS}
+    texts = read_texts(TEXT.value, FILE.value)
+    template = Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value)
+    lm = epo_jax.load_model(MODEL.value, DTYPE.value, revision=REVISION.value)
+    feature = epo_jax.parse_feature(FEATURE.value, lm)
+    frozen = frozen_tokens(lm, template)
+    ids = [text_ids(lm, text, frozen) for text in texts]
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    drops: list[PromptDrops] = []
+    prompts = []
+    for text, tokens in zip(texts, ids, strict=True):
+        whole = np.array([[*frozen.prefix, *tokens, *frozen.suffix]], np.int32)
+        found = epo_jax.attribute(lm, feature, whole, template, read=READ.value, alternatives=ALTERNATIVES.value)
+        cross_entropy = float(epo_jax.score(lm, feature, whole, template, read=READ.value).cross_entropy[0])
+        drops += drops_of(found, [cross_entropy])
+        prompts += [{"text": text, "cross_entropy": cross_entropy, **one} for one in found.to_json()["prompts"]]
+        _print(console, text, found, cross_entropy)
+    told = {"model": lm.source, "feature": feature.name, "prefix": PREFIX.value, "suffix": SUFFIX.value}
+    _write(paths, {**told, "prompts": prompts}, drops)
+    console.print(f"written: {', '.join(map(str, paths.values()))}")
+
+
+def _print(console: Console, text: str, found: epo_jax.Attribution, cross_entropy: float) -> None:
+    title = f"{visible(text)}: feature {found.baseline[0]:.4f}, {cross_entropy:.2f} nats/token"
+    names = ("token", "drop to worst", "the worst", "drop to best", "the best")
+    table = Table(*names, title=Text(title), title_justify="left")
+    for row in found.to_pandas().itertuples():
+        table.add_row(
+            Text(visible(str(row.token))),
+            f"{row.drop_to_worst:.4f}",
+            Text(visible(str(row.worst))),
+            f"{row.drop_to_best:.4f}",
+            Text(visible(str(row.best))),
+        )
+    console.print(table)
+
+
+def _write(paths: dict[str, Path], values: dict[str, object], drops: list[PromptDrops]) -> None:
+    told = {name: str(values[name]) for name in ("feature", "model")}
+    template = {name: str(values[name]) for name in ("prefix", "suffix")}
+    try:
+        write_attributions(drops, paths[".html"], **told, **template)
+        write_attribution_png(paths[".png"], drops, **told)
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        paths[".json"].write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EpoError(f"--output={OUTPUT.value}: cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    command_line.start(main, "attribute")

@@ -1,0 +1,1 @@
+"""Texts that are scored: where they come from, and the published ones."""

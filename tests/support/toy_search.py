@@ -1,0 +1,74 @@
+"""A search without a language model, whose scores can be told from a table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float32, Int32
+
+from epo_jax.epo import Algorithm, Candidates, Scores
+from epo_jax.epo.objective import penalty_grid
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """A toy scorer: feature = weight * sum of table[t, id], cross_entropy = mean of surprise[t, id], exact gradients.
+
+    Each dream has a weight of its own. Places without a candidate score 1000, so that using them is seen.
+    """
+
+    table: Float32[Array, "T V"]
+    surprise: Float32[Array, "T V"]
+    weight: Float32[Array, " R"]
+
+    def gradients(
+        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+    ) -> tuple[Array, None]:
+        weight, penalty = self.weight[dream][:, None, None], penalties[:, None, None]
+        return weight * self.table - penalty * self.surprise / len(self.table), None
+
+    def evaluate(self, parents: None, candidates: Candidates, first_edit: Array, length: Array) -> Scores:
+        at = jnp.arange(len(self.table))
+        feature = self.weight[candidates.dream] * self.table[at, candidates.ids].sum(axis=-1)
+        surprise = self.surprise[at, candidates.ids].mean(axis=-1)
+        return Scores(jnp.where(length > 0, feature, 1000), jnp.where(length > 0, surprise, -1000))
+
+
+def make_toy(
+    seed: int = 0,
+    population: int = 4,
+    children: int = 6,
+    length: int = 5,
+    vocabulary: int = 23,
+    top_k: int = 7,
+    banned: tuple[int, ...] = (0, 3),
+    bounds: tuple[float, float] = (0.1, 10.0),
+    restart_every: int = 0,
+    restart_bounds: tuple[float, float] = (2 / 3, 6.0),
+    weights: tuple[float, ...] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Algorithm:
+    """A search over the toy, as `build` makes one over a language model."""
+    table_key, surprise_key = jax.random.split(jax.random.key(seed))
+    allowed = jnp.ones(vocabulary, bool).at[jnp.asarray(banned, jnp.int32)].set(False)
+    return Algorithm(
+        scorer=Tables(
+            jax.random.normal(table_key, (length, vocabulary)),
+            jax.random.uniform(surprise_key, (length, vocabulary), maxval=9.0),
+            jnp.asarray(weights or (1.0,), jnp.float32),
+        ),
+        penalties=penalty_grid(*bounds, population),
+        allowed=allowed,
+        restart_every=jnp.int32(restart_every),
+        restart_bounds=jnp.asarray(restart_bounds, jnp.float32),
+        population=population,
+        children=children,
+        length=length,
+        top_k=min(top_k, vocabulary - len(set(banned))),
+        dreams=None if weights is None else len(weights),
+        mesh=mesh,
+    )
