@@ -74,7 +74,7 @@ def main() -> None:
 def _print(console: Console, text: str, found: epo_jax.Attribution, cross_entropy: float) -> None:
     title = f"{visible(text)}: feature {found.baseline[0]:.4f}, {cross_entropy:.2f} nats/token"
     names = ("token", "drop to worst", "the worst", "drop to best", "the best")
-    table = Table(*names, title=Text(title), title_justify="left")
+    table = Table(*names)
     for row in found.to_pandas().itertuples():
         table.add_row(
             Text(visible(str(row.token))),
@@ -83,7 +83,7 @@ def _print(console: Console, text: str, found: epo_jax.Attribution, cross_entrop
             f"{row.drop_to_best:.4f}",
             Text(visible(str(row.best))),
         )
-    console.print(table)
+    console.print(Text(title), table, sep="\n", soft_wrap=True)
 
 
 def _write(paths: dict[str, Path], values: dict[str, object], drops: list[PromptDrops]) -> None:

@@ -83,7 +83,7 @@ def main() -> None:
 def _texts(
     console: Console, lm: epo_jax.LanguageModel, texts: Sequence[str], scores: Sequence[TextScores]
 ) -> list[dict[str, Any]]:
-    table = Table("#", "feature", "nats/token", "perplexity", "text", title=Text(f"{FEATURE.value} in {lm.source}"))
+    table = Table("#", "feature", "nats/token", "perplexity", "text")
     rows: list[dict[str, Any]] = []
     for number, (text, found) in enumerate(zip(texts, scores, strict=True), 1):
         numbers = (f"{found.feature:.4f}", f"{found.cross_entropy:.3f}", f"{_perplexity(found.cross_entropy):.4g}")
@@ -114,25 +114,26 @@ def _texts(
                 ],
             }
         )
-    console.print(table)
+    console.print(Text(f"{FEATURE.value} in {lm.source}"), table, sep="\n")
     for number, row in enumerate(rows if TOKENS.value else [], 1):
-        details = Table("position", "part", "token", "surprisal", "feature", title=Text(f"tokens of text {number}"))
+        details = Table("position", "part", "token", "surprisal", "feature")
         for token in row["tokens"]:
             value = "" if token["feature"] is None else f"{token['feature']:.4f}"
             nats = "" if math.isnan(token["surprisal"]) else f"{token['surprisal']:.3f}"
             details.add_row(str(token["position"]), token["part"], Text(visible(token["token"])), nats, value)
-        console.print(details)
+        console.print(Text(f"tokens of text {number}"), details, sep="\n")
     return rows
 
 
 def _paper(console: Console, lm: epo_jax.LanguageModel, template: Template) -> list[dict[str, Any]]:
     model = facts()["settings"]["model"]
     if lm.source == model:
-        console.print(f"the prompts were published for {model}, and this is it")
+        console.print(f"the prompts were published for {model}, and this is it", soft_wrap=True)
     else:
         console.print(
             f"the prompts were published for {model}, and the model here is {lm.source}: if that is another model, "
-            "none of its numbers need be like the published ones"
+            "none of its numbers need be like the published ones",
+            soft_wrap=True,
         )
     rows = compare(lm, template)
     table = Table("feature", "published", "here", "nats/token published", "here", "text", "note")
@@ -148,7 +149,8 @@ def _paper(console: Console, lm: epo_jax.LanguageModel, template: Template) -> l
     checked = [row for row in scored if not row.note]
     console.print(
         f"{len(rows)} published prompts: {len(scored)} scored, {len(checked)} of them with as many tokens as in the "
-        f"paper{_differences(checked)}"
+        f"paper{_differences(checked)}",
+        soft_wrap=True,
     )
     return [_flat(row) for row in rows]
 

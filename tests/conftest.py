@@ -65,17 +65,11 @@ def torch_lm(embedded_gguf: Path) -> torch.nn.Module:
     ).eval()
 
 
-# Far from the 65,530 that Linux grants a process.
-MAPS = 20_000
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
-    """Let go of compiled programs where they are many: thousands would use up the maps that a process may have."""
+    """Let go of a module's compiled programs: thousands of them would use up the maps that a process may have."""
     yield
-    maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > MAPS:
-        jax.clear_caches()
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int32
 from epo_jax.errors import EpoError
 from epo_jax.features.base import NEXT, TARGET, TOP, Label, OneNumber, Places
 from epo_jax.models import LanguageModel
+from epo_jax.models.text_tokens import tokens_of
 
 FORM = "continuation: text"
 _PREFIX = "continuation:"
@@ -71,16 +72,11 @@ def parse(text: str, lm: LanguageModel) -> Continuation | None:
     The text after the colon is verbatim, a leading space included, and tokenized by itself.
 
     Raises:
-        EpoError: a text without tokens, or with one that the model does not have.
+        EpoError: a text without tokens, one that its tokens do not give back, or a token that the model does not have.
     """
     if not text.startswith(_PREFIX):
         return None
-    ids = lm.tokenizer.encode(text[len(_PREFIX) :], add_special_tokens=False)
-    if not ids:
+    ids = tokens_of(lm, text[len(_PREFIX) :], "--feature=continuation", inside=True)
+    if not len(ids):
         raise EpoError(f"--feature={text}: no text to continue with; the form is {FORM}, verbatim after the colon")
-    if max(ids) >= lm.config.vocab_size:
-        raise EpoError(
-            f"--feature={text}: token {max(ids)} of the tokenizer lies outside the model's vocabulary 0 to "
-            f"{lm.config.vocab_size - 1}"
-        )
     return Continuation(jnp.asarray(ids, jnp.int32), Label(text))

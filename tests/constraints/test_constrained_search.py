@@ -300,6 +300,11 @@ def test_a_prompt_survives_together_with_the_text_around_it():
     assert Survival(tokenizer).of(np.asarray([[o, d], [d, o]])).tolist() == [True, False]
     assert Survival(tokenizer, [bos], []).of(np.asarray([[o, d], [d, o]])).tolist() == [True, False]
     assert Survival(tokenizer, [bos, d], []).of(np.asarray([[o, a], [a, o]])).tolist() == [False, True]
+    # What follows a BOS in a text is not what begins one here.
+    pieces = TOKENIZERS["sentencepiece"]
+    dog, unmarked = pieces.convert_tokens_to_ids(["▁dog", "og"])
+    found = Survival(pieces, [pieces.bos_token_id], []).of(np.asarray([[dog], [unmarked]]))
+    assert found.tolist() == [True, False]
     assert Survival(tokenizer, [], [o]).of(np.asarray([[a, d], [d, a]])).tolist() == [False, True]
 
 

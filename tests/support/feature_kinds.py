@@ -105,7 +105,7 @@ def continuation(text: str) -> Example:
 
 
 def latent(place: Place, architecture: str, site: str, layer: int, **config: object) -> Example:
-    name, index, width = site.format(l=layer), 4 + layer, site_width(site, place.lm.config)
+    name, index, width = site.format(l=layer), (4 + layer) % tiny_saes.D_SAE, site_width(site, place.lm.config)
     written = tiny_saes.write(place.folder / f"{architecture}-{name}", architecture, name, width, layer, **config)
     return Example(written.text(index), lambda seen: written.both(seen.at(site, layer))[0][:, index])
 
