@@ -19,7 +19,10 @@ from epo_jax.dream.frontier import Frontier
 from epo_jax.dream.history import History
 from epo_jax.dream.result import MODEL_COMMIT, Result, Run
 
-QUICK = ["--preset=quick", "--iterations=1", "--population=2", "--children=2", "--length=4", "--top_k=30"]
+QUICK = [
+    *("--preset=quick", "--iterations=1", "--population=2", "--children=2", "--length=4", "--top_k=30"),
+    "--noattribution",
+]
 
 
 def run(server: HubServer, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

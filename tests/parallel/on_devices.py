@@ -44,8 +44,8 @@ def compare(lm: epo_jax.LanguageModel, dreams: int, population: int, children: i
     )
     names = [f"L{number % 3}.N{number}" for number in range(dreams)]
     mesh = make_mesh(mesh_text)
-    one = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams))
-    shared = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), mesh=mesh)
+    one = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), attribution=False)
+    shared = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), mesh=mesh, attribution=False)
     pairs = list(zip(one, shared, strict=True))
 
     algorithm = epo_jax.build(lm, [epo_jax.parse_feature(name, lm) for name in names], config, mesh=mesh)
