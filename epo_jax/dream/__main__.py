@@ -73,8 +73,10 @@ REVISION = flags.DEFINE_string(
 FEATURE = flags.DEFINE_multi_string(
     "feature",
     [DEFAULT_FEATURE],
-    'what to maximize: "L10.N5", "logit: dog", or all of a half-open range, "L10.N0:64" or "L0:12.N0:100"; may be '
-    "repeated, with features of one kind",
+    'what to maximize: "L10.N5", "logit: dog", "residual:L12:FILE.npy", "attention:L5.H3:0", "sae:PATH/ID:123", '
+    '"probe:SITE:FILE.npz", "continuation: text", "sum:0.5*(L1.N2)-1*(logit: dog)", "package.module:function", any of '
+    'these minimized with a leading "-", or all of a half-open range, "L10.N0:64" or "L0:12.N0:100"; may be repeated, '
+    "with features of one kind",
 )
 PRESET = flags.DEFINE_enum(
     "preset", None, list(PRESETS), "settings; by default quick on a CPU, paper on an accelerator"

@@ -48,8 +48,8 @@ def stack_features(features: Sequence[Feature]) -> Feature:
         structures: list[object] = [jax.tree.structure(feature) for feature in (first, other)]
         if structures[0] != structures[1] or [leaf.shape for leaf in leaves] != [leaf.shape for leaf in others]:
             raise EpoError(
-                f"--feature: {first.name} and {other.name} are of different kinds; only features of one kind are "
-                "dreamed together"
+                f"--feature: {first.name} and {other.name} are of different kinds or sizes; only features of one kind "
+                "and size are dreamed together"
             )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *features)
 

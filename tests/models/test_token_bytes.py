@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plain_constraints as plain
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders
 
@@ -27,7 +27,7 @@ def joined(held: TokenBytes, ids: list[int]) -> str:
     text, run = b"", b""
     for index, part in zip([*ids, None], [*parts, b""], strict=True):
         if index is not None and held.lone[index]:
-            run += part or b" "
+            run += part
             continue
         try:
             run.decode()
@@ -43,8 +43,8 @@ def joined(held: TokenBytes, ids: list[int]) -> str:
 def test_bytes_that_are_joined_are_what_decoding_gives(name, data):
     tokenizer, held = TOKENIZERS[name], HELD[name]
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=9))
-    if held.lone[ids[0]] and held.first[ids[0]] == b"":
-        ids = ids[1:] or [0]
+    # A space that is stripped may be part of a run of bytes that is no text.
+    assume(held.first[ids[0]] != b"" or not held.lone[ids[0]])
     assert joined(held, ids) == plain.text_of(tokenizer, ids)
 
 
