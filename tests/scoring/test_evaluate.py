@@ -99,9 +99,9 @@ def test_blocks_of_any_size_give_the_same_scores(
     lengths = np.asarray([6, 1, 4, 3, 2, 6, 3])
     whole = evaluate(a_scorer, ids, lengths)
     seen = []
-    score = LanguageModelScorer._whole
+    score = LanguageModelScorer.whole
     monkeypatch.setattr(
-        LanguageModelScorer, "_whole", lambda self, part, *rest: seen.append(len(part)) or score(self, part, *rest)
+        LanguageModelScorer, "whole", lambda self, part, *rest: seen.append(len(part)) or score(self, part, *rest)
     )
     monkeypatch.setattr(forward, "LOGIT_BYTES", rows * LENGTH * tiny.config.vocab_size * 4)
     found = evaluate(a_scorer, ids, lengths)

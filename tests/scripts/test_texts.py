@@ -22,9 +22,10 @@ TEXTS = ["The quick brown fox", "A cat sat on a mat, 12 times or 345 times, and 
 
 
 def own_flags() -> dict[str, flags.Flag]:
-    """All flags but those of absl itself."""
+    """All flags but those of absl itself; ones that were put back belong to no module."""
     modules = flags.FLAGS.flags_by_module_dict().items()
-    return {flag.name: flag for module, found in modules if not module.startswith("absl") for flag in found}
+    absl = {flag.name for module, found in modules if module.startswith("absl") for flag in found}
+    return {name: flags.FLAGS[name] for name in flags.FLAGS if name not in absl}
 
 
 @pytest.fixture
