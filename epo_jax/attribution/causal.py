@@ -20,6 +20,7 @@ from epo_jax.errors import EpoError
 from epo_jax.features import Feature
 from epo_jax.models import LanguageModel
 from epo_jax.models.tokenizers import allowed_tokens
+from epo_jax.parallel.placing import fetched
 from epo_jax.scoring import Template
 from epo_jax.scoring.api import split
 from epo_jax.scoring.assemble import check_allowed
@@ -118,7 +119,7 @@ def replaced(
     for start in range(0, groups * size, size):
         part = source[start : start + size]
         used = place[start : start + size] < count
-        found.append(jax.device_get(_replaced(of_feature, ids[part], dream[part], used, allowed, alternatives)))
+        found.append(fetched(_replaced(of_feature, ids[part], dream[part], used, allowed, alternatives)))
     baseline, chosen, values = (np.concatenate(arrays)[:count] for arrays in zip(*found, strict=True))
     return baseline, chosen, values
 

@@ -15,6 +15,7 @@ from epo_jax.constraints.survival import Survival
 from epo_jax.epo import Algorithm, Info, State
 from epo_jax.epo.step import ALTERNATIVES
 from epo_jax.errors import EpoError
+from epo_jax.parallel.placing import fetched
 
 # Times that alternatives are drawn before a child is given up.
 ROUNDS = 8
@@ -33,7 +34,7 @@ def checked_step(algorithm: Algorithm, survival: Survival, state: State) -> tupl
         state: where to start; its memory is given away.
     """
     proposed, drawn = algorithm.propose(state)
-    ids = np.asarray(jax.device_get(state.ids))
+    ids = np.asarray(fetched(state.ids))
     parents = np.repeat(ids.reshape(-1, algorithm.length), algorithm.children, axis=0)
     choice = np.full(len(parents), -1, np.int32)
     for number in range(ROUNDS):
@@ -41,7 +42,7 @@ def checked_step(algorithm: Algorithm, survival: Survival, state: State) -> tupl
         if number:
             drawn = algorithm.redraw(state, proposed, first)
         positions, tokens = (
-            np.asarray(edits).reshape(-1, ALTERNATIVES) for edits in jax.device_get((drawn.positions, drawn.tokens))
+            np.asarray(edits).reshape(-1, ALTERNATIVES) for edits in fetched((drawn.positions, drawn.tokens))
         )
         for alternative in range(ALTERNATIVES):
             left = np.flatnonzero((choice < 0) & (positions[:, 0] >= 0))
@@ -66,9 +67,9 @@ def surviving_prompts(algorithm: Algorithm, survival: Survival, key: Key[Array, 
     Raises:
         EpoError: none was found.
     """
-    ids = np.array(jax.device_get(algorithm.random_ids(key)))
+    ids = np.array(fetched(algorithm.random_ids(key)))
     prompts = ids.reshape(-1, algorithm.length)
-    seeds = np.asarray(jax.device_get(jax.random.key_data(key))).reshape(-1, 2).tolist()
+    seeds = np.asarray(fetched(jax.random.key_data(key))).reshape(-1, 2).tolist()
     fails = ~survival.of(prompts)
     if fails.any():
         tables = HostTables(algorithm)

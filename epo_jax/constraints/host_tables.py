@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Integer
 
 from epo_jax.epo import Algorithm
+from epo_jax.parallel.placing import fetched
 
 
 class HostTables:
@@ -20,17 +20,17 @@ class HostTables:
 
     def __init__(self, algorithm: Algorithm):
         """Fetch the tables."""
-        self.allowed: Bool[np.ndarray, " V"] = np.asarray(jax.device_get(algorithm.allowed))
+        self.allowed: Bool[np.ndarray, " V"] = np.asarray(fetched(algorithm.allowed))
         self.movable: Bool[np.ndarray, " T"] = np.ones(algorithm.length, np.bool_)
         if algorithm.movable is not None:
-            self.movable = np.asarray(jax.device_get(algorithm.movable))
+            self.movable = np.asarray(fetched(algorithm.movable))
         # Without banned texts there is a single state.
         self._table: Integer[np.ndarray, "Q V"] = np.zeros((1, len(self.allowed)), np.uint8)
         self._bad, self._open = np.zeros(1, np.bool_), np.ones((algorithm.length + 1, 1), np.bool_)
         self.start = 0
         if algorithm.automaton is not None:
             found = algorithm.automaton
-            told = jax.device_get((found.table, found.bad, found.open, found.start))
+            told = fetched((found.table, found.bad, found.open, found.start))
             self._table, self._bad, self._open = (np.asarray(part) for part in told[:3])
             self.start = int(told[3])
 

@@ -63,14 +63,21 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:LONGEST_NAME].rstrip("-.") or "feature"
 
 
-def check_folders(output: str | Path, names: Sequence[str], overwrite: bool) -> list[Path]:
-    """Check, without making anything, that several run folders may be written, and return them.
+def run_folders(output: str | Path | None, dreams: Sequence[tuple[str, int]] | None, overwrite: bool) -> list[Path]:
+    """Check, without making anything, that run folders may be written, and return them, one for each dream.
+
+    Args:
+        output: the folder of the one dream, or the one that holds those of several; None for none.
+        dreams: each one's feature and seed; None for a dream that is no list.
+        overwrite: whether folders may hold something.
 
     Raises:
-        EpoError: as `check_folder`, of the folder that holds them or of one of them.
+        EpoError: as `check_folder`, of one of them.
     """
+    if output is None:
+        return []
     above = check_folder(output, overwrite)
-    return [check_folder(above / name, overwrite) for name in names]
+    return [above] if dreams is None else [check_folder(above / name, overwrite) for name in folder_names(dreams)]
 
 
 def _listed(value: Any) -> list[Any] | None:

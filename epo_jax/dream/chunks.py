@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from epo_jax.constraints import Survival, checked_step
 from epo_jax.dream import history as histories
 from epo_jax.dream.history import Chunk
 from epo_jax.epo import Algorithm, Info, State
+from epo_jax.parallel.processes import agreed
 
 # Rows of infos that one call to the device can bring back; how many of them are used follows the speed.
 CAPACITY = 16
@@ -22,13 +23,16 @@ SECONDS_PER_CHUNK = 1.0
 # The iteration that a profile shows: the first one meets what happens once in a process.
 PROFILED = 2
 
+# Infos, how many rows of them are filled, and the state after them.
+Issued = tuple[Info, int, Mapping[str, jax.Array] | None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
     """How many steps one chunk makes.
 
-    The first chunk makes a single step, and its time says nothing; then chunks last about a second, so that progress is
-    seen and Ctrl-C is heard.
+    The first chunk makes a single step, and its time says nothing; then chunks last up to a second, so that progress is
+    seen and Ctrl-C is heard. Their lengths are powers of two, and they end at multiples of their length.
     """
 
     chunks: int = 0
@@ -40,7 +44,8 @@ class Pace:
         """Steps of the next chunk."""
         if math.isnan(self.steps_per_second):
             return 1
-        return int(np.clip(self.steps_per_second * SECONDS_PER_CHUNK, 1, CAPACITY))
+        most = min(self.steps_per_second * SECONDS_PER_CHUNK, CAPACITY)
+        return 2 ** int(math.log2(max(most, 1)))
 
     @property
     def steps_per_second(self) -> float:
@@ -60,18 +65,23 @@ def advanced(
     iterations: int,
     profile_dir: Path | None = None,
     survival: Survival | None = None,
-) -> Generator[tuple[Chunk, Pace]]:
+    start: int = 0,
+    kept: bool = False,
+) -> Generator[tuple[Chunk, Pace, Mapping[str, jax.Array] | None]]:
     """Advance a search, giving what it scored chunk by chunk.
 
     While the caller looks at a chunk, the device works on the next one, which is lost if the caller stops. Where
-    children are looked at before they are scored, a chunk is one step.
+    children are looked at before they are scored, a chunk is one step. With each chunk comes the state after it, as
+    `plain_state` gives it, if it is asked for.
 
     Args:
         algorithm: of R dreams.
         state: where to start; its memory is given away.
-        iterations: to be made, at least 1.
+        iterations: where to end.
         profile_dir: where the trace of one iteration is written, the second one if there are two.
         survival: says which children may be scored; None for all.
+        start: iterations that the state has behind it, fewer than `iterations`.
+        kept: whether states are asked for.
     """
 
     def advance(state: State, steps: int) -> tuple[State, Info]:
@@ -79,27 +89,40 @@ def advanced(
             return algorithm.advance(state, steps, CAPACITY)
         return checked_step(algorithm, survival, state)
 
-    pace, issued = Pace(), 0
+    pace, issued = Pace(), start
+    profiled = start + min(PROFILED, iterations - start)
 
-    def issue() -> tuple[Info, int]:
+    def issue() -> Issued:
         nonlocal state, issued
-        steps = min(pace.steps, iterations - issued) if survival is None else 1
-        if profile_dir is not None and issued + 1 == min(PROFILED, iterations):
+        # Clocks differ: all processes go by the first one's.
+        length = agreed(pace.steps, "steps") if survival is None else 1
+        steps = min(length - issued % length, iterations - issued)
+        if profile_dir is not None and issued + 1 == profiled:
+            steps = 1
             state, infos = _profiled(advance, state, profile_dir)
         else:
             state, infos = advance(state, steps)
         issued += steps
-        return infos, steps
+        # Now, since the next chunk takes the state's memory.
+        return infos, steps, plain_state(state) if kept else None
 
     last = time.monotonic()
-    flying: tuple[Info, int] | None = issue()
+    flying: Issued | None = issue()
     while flying is not None:
-        infos, steps = flying
+        infos, steps, after = flying
         flying = issue() if issued < iterations else None
         chunk = histories.of_infos(infos, steps) if survival is None else histories.of_info(infos)
         now = time.monotonic()
         pace, last = pace.after(steps, now - last), now
-        yield chunk, pace
+        yield chunk, pace, after
+
+
+@jax.jit
+def plain_state(state: State) -> dict[str, jax.Array]:
+    """A copy of a state as arrays by name, its keys as numbers."""
+    arrays = {name: getattr(state, name) for name in ("ids", "feature", "cross_entropy", "iteration")}
+    # Copies, since what a jitted function passes through is the very same array.
+    return {**{name: jnp.copy(array) for name, array in arrays.items()}, "key": jax.random.key_data(state.key)}
 
 
 def _profiled(advance: Callable[[State, int], tuple[State, Info]], state: State, folder: Path) -> tuple[State, Info]:

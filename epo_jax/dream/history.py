@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from epo_jax.epo import Info, State
+from epo_jax.parallel.placing import fetched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Chunk:
 
 def of_state(state: State) -> Chunk:
     """The initial prompts of R dreams."""
-    ids, feature, cross_entropy = jax.device_get((state.ids, state.feature, state.cross_entropy))
+    ids, feature, cross_entropy = fetched((state.ids, state.feature, state.cross_entropy))
     # Copies: on a CPU what is fetched is the state's own memory, which the first steps take over.
     scored = np.ones((1, *feature.shape), np.bool_)
     return Chunk(ids[None].copy(), feature[None].copy(), cross_entropy[None].copy(), scored, np.zeros(1, np.int32))
@@ -83,15 +83,15 @@ def of_state(state: State) -> Chunk:
 
 def of_infos(infos: Info, steps: int) -> Chunk:
     """What several iterations scored, given infos with a leading axis of which `steps` rows are filled."""
-    fetched = jax.device_get((infos.ids, infos.feature, infos.cross_entropy, infos.scored, infos.iteration))
+    told = fetched((infos.ids, infos.feature, infos.cross_entropy, infos.scored, infos.iteration))
     # Copies, which do not keep the rows that are not filled.
-    ids, feature, cross_entropy, scored, iteration = (array[:steps].copy() for array in fetched)
+    ids, feature, cross_entropy, scored, iteration = (array[:steps].copy() for array in told)
     return Chunk(ids, feature, cross_entropy, scored, iteration[:, 0])
 
 
 def of_info(info: Info) -> Chunk:
     """What one iteration scored."""
-    told = jax.device_get((info.ids, info.feature, info.cross_entropy, info.scored, info.iteration))
+    told = fetched((info.ids, info.feature, info.cross_entropy, info.scored, info.iteration))
     ids, feature, cross_entropy, scored, iteration = (array[None].copy() for array in told)
     return Chunk(ids, feature, cross_entropy, scored, iteration[:, 0])
 

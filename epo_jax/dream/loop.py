@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack, overload
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int32
 
 from epo_jax.config import EPOConfig
-from epo_jax.constraints import Constraints, Inspection, Survival, surviving_prompts
-from epo_jax.dream import history as histories
+from epo_jax.constraints import Constraints, Inspection
 from epo_jax.dream.attributions import with_attributions
-from epo_jax.dream.batch import check_folders, folder_names, is_several, pairs
-from epo_jax.dream.chunks import CAPACITY, advanced
-from epo_jax.dream.memory import fitted, rows_alone
+from epo_jax.dream.batch import is_several, pairs, run_folders
+from epo_jax.dream.identity import fingerprints
+from epo_jax.dream.memory import rows_alone, rows_of
 from epo_jax.dream.outcome import failure, full_frontier
-from epo_jax.dream.progress import Callback, Progress
-from epo_jax.dream.record import Record
-from epo_jax.dream.result import MODEL_COMMIT, Result, Run, check_folder, prepare_folder, writable_folder
+from epo_jax.dream.preparation import first_state, kept_state, ran_on, tell_changes, with_room
+from epo_jax.dream.progress import Callback
+from epo_jax.dream.result import MODEL_COMMIT, Result, Run, writable_folder
+from epo_jax.dream.run_folder import EVERY, KEEP, RunFolder, check_keeping
+from epo_jax.dream.searching import searched
 from epo_jax.dream.starts import RANDOM, initial_prompts
 from epo_jax.dream.versions import versions
-from epo_jax.epo import Algorithm, State
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature, parse_feature
 from epo_jax.models import LanguageModel
-from epo_jax.parallel import check_mesh, mesh_text, replicated
+from epo_jax.models.on_mesh import on_mesh
+from epo_jax.parallel import check_mesh, mesh_text
 from epo_jax.scoring import Template, build
 from epo_jax.scoring.api import feature_scales
 from epo_jax.scoring.reading import LAST
-from epo_jax.scoring.scale import NONE
+from epo_jax.scoring.scale import NONE, Scale
 from epo_jax.scoring.template import frozen_tokens
 
 
@@ -67,6 +66,10 @@ class _Options(TypedDict, total=False):
     mesh: Mesh | None
     output: str | Path | None
     overwrite: bool
+    report: bool
+    resume: bool
+    checkpoint_every: float
+    keep_checkpoints: int
     callback: Callback | None
     profile_dir: str | Path | None
 
@@ -124,13 +127,18 @@ def dream(
     mesh: Mesh | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
+    report: bool = True,
+    resume: bool = False,
+    checkpoint_every: float = EVERY,
+    keep_checkpoints: int = KEEP,
     callback: Callback | None = None,
     profile_dir: str | Path | None = None,
 ) -> Result | list[Result]:
     """Search the Pareto frontier of prompts between a feature and fluency.
 
     A list of features, of seeds, or of both (one by one) makes a dream of each; all are advanced in one program, and
-    each gives the result that it gives alone. Ctrl-C ends the run and keeps what it has.
+    each gives the result that it gives alone. Ctrl-C ends the run and keeps what it has. A run with an output folder
+    that is stopped or killed, also by an exception of the callback, can be gone on with, and scores what it would have.
 
     Args:
         lm: the model.
@@ -149,9 +157,15 @@ def dream(
             first one.
         attribution: whether results say which tokens of their prompts matter; of a run that was stopped they do not.
         micro_batch: rows of tokens that evaluation runs as one block; by default as many as there is memory for.
-        mesh: devices that share the work along its axis "data"; by default the model's device alone.
+        mesh: devices that share the work along its axis "data" and the weights along its axis "model"; by default those
+            that the model lies on.
         output: run folder to write at the end, of several dreams a folder of run folders; by default none.
         overwrite: whether the run folder may hold files already.
+        report: whether the run folder gets pictures and report.html.
+        resume: whether to go on with the run that the folder holds, from its newest whole checkpoint, on this mesh; one
+            that has ended is returned as it is, and without a checkpoint it starts anew.
+        checkpoint_every: seconds between checkpoints.
+        keep_checkpoints: how many of the newest stay.
         callback: called after each visit to the host; returning True stops the run and keeps it.
         profile_dir: folder for jax.profiler's trace of one iteration; by default none.
 
@@ -167,61 +181,18 @@ def dream(
     dreams, several = pairs(feature, seed), is_several(feature, seed)
     if micro_batch is not None and (isinstance(micro_batch, bool) or micro_batch < 1):
         raise EpoError(f"--micro_batch={micro_batch}: must be a whole number of at least 1")
+    mesh = mesh or lm.mesh
     if mesh is not None:
         check_mesh(mesh)
+        lm = on_mesh(lm, mesh)
     names = [one if isinstance(one, str) else one.name for one, _ in dreams]
     seeds = [number for _, number in dreams]
-    folders: list[Path] = []
-    if output is not None and several:
-        folders = check_folders(output, folder_names(list(zip(names, seeds, strict=True))), overwrite)
-    elif output is not None:
-        folders = [check_folder(output, overwrite)]
+    check_keeping(output, overwrite, resume, checkpoint_every, keep_checkpoints)
+    folders = run_folders(output, list(zip(names, seeds, strict=True)) if several else None, overwrite or resume)
     features = [parse_feature(one, lm) if isinstance(one, str) else one for one, _ in dreams]
-    # Always a list, so that one dream and several are one program's work.
-    scales = feature_scales(lm, features, config.length, template, read=read, scale=scale)
-    algorithm = build(
-        lm,
-        features,
-        config,
-        template,
-        read=read,
-        scale=scales,
-        constraints=constraints,
-        fluency_model=fluency_model,
-        micro_batch=micro_batch,
-        mesh=mesh,
-    )
-    frozen = frozen_tokens(lm, template)
-    inspection = Inspection(
-        constraints or Constraints(), lm.tokenizer, algorithm, frozen.prefix.tolist(), frozen.suffix.tolist()
-    )
-    ids = initial_prompts(
-        lm,
-        config,
-        seeds,
-        template,
-        init=init,
-        init_text=init_text,
-        init_file=init_file,
-        allowed=np.asarray(algorithm.allowed),
-        keep=inspection.keeps,
-    )
-    if ids is not None and constraints is not None:
-        inspection.check(ids)
-    started = time.monotonic()
-    state = _start(algorithm, seeds, ids, inspection.rejects)
-    if micro_batch is None:
-        # What was asked for is not held against the memory there is: who asks may know better.
-        algorithm = fitted(algorithm, state, CAPACITY)
-    for folder in folders:
-        prepare_folder(folder, overwrite)
-    trace = None if profile_dir is None else writable_folder(profile_dir, "profile_dir")
-    record, stopped = _search(algorithm, state, config, callback, trace, inspection.rejects)
-    seconds = round(time.monotonic() - started, 3)
-    results = []
-    for number, (one, its_seed, its_scale) in enumerate(zip(features, seeds, scales, strict=True)):
-        history = record.history(number)
-        run = Run(
+    on, here = versions(), "" if mesh is None else mesh_text(mesh)
+    runs = [
+        Run(
             model=lm.source,
             feature=one.name,
             search=config,
@@ -234,88 +205,120 @@ def dream(
             constraints=constraints or Constraints(),
             init=init,
             init_file=None if init_file is None else str(init_file),
-            versions=versions() | ({MODEL_COMMIT: lm.commit} if lm.commit else {}),
-            seconds=seconds,
-            stopped=failure(lm, one, history) or stopped,
+            versions=on | ({MODEL_COMMIT: lm.commit} if lm.commit else {}),
             read=str(read),
             scale=str(scale),
-            scale_offset=its_scale.offset,
-            scale_unit=its_scale.unit,
             fluency_model=None if fluency_model is None else fluency_model.source,
-            micro_batch=rows_alone(algorithm, micro_batch),
-            mesh="" if mesh is None else mesh_text(mesh),
+            mesh=here,
             revision=lm.revision,
         )
-        frontier = full_frontier(
-            lm,
-            one,
-            history,
-            template=template,
-            read=read,
-            scale=None if run.scale == NONE else its_scale,
-            survival=inspection.survival,
+        for one, its_seed in zip(features, seeds, strict=True)
+    ]
+    with contextlib.ExitStack() as held:
+        place = None
+        if output is not None:
+            told = fingerprints(lm, features, fluency_model)
+            runs = [dataclasses.replace(run, fingerprints=its) for run, its in zip(runs, told, strict=True)]
+            place = held.enter_context(
+                RunFolder(
+                    output,
+                    folders,
+                    runs,
+                    resume=resume,
+                    overwrite=overwrite,
+                    every=checkpoint_every,
+                    keep=keep_checkpoints,
+                )
+            )
+            if place.results is not None:
+                return _given(lm, features, place.results, several)
+        kept = None if place is None else place.kept
+        # Always a list, so that one dream and several are one program's work.
+        scales = (
+            feature_scales(lm, features, config.length, template, read=read, scale=scale)
+            if kept is None
+            else [Scale(*numbers) for numbers in kept.told["scales"]]
         )
-        results.append(Result(frontier, history, run))
-    if attribution and not stopped:
-        results = with_attributions(algorithm, results, lm.tokenizer)
-    for folder, result in zip(folders, results, strict=bool(folders)):
-        result.save(folder, overwrite=True)
+        algorithm = build(
+            lm,
+            features,
+            config,
+            template,
+            read=read,
+            scale=scales,
+            constraints=constraints,
+            fluency_model=fluency_model,
+            micro_batch=micro_batch,
+            mesh=mesh,
+        )
+        frozen = frozen_tokens(lm, template)
+        inspection = Inspection(
+            constraints or Constraints(), lm.tokenizer, algorithm, frozen.prefix.tolist(), frozen.suffix.tolist()
+        )
+        if kept is None:
+            ids = initial_prompts(
+                lm,
+                config,
+                seeds,
+                template,
+                init=init,
+                init_text=init_text,
+                init_file=init_file,
+                allowed=np.asarray(algorithm.allowed),
+                keep=inspection.keeps,
+            )
+            if ids is not None and constraints is not None:
+                inspection.check(ids)
+            started = time.monotonic()
+            state = first_state(algorithm, seeds, ids, inspection.rejects)
+        else:
+            started = time.monotonic()
+            state = kept_state(kept, algorithm.mesh)
+        where = ran_on(on, here)
+        if micro_batch is None:
+            # What was asked for is not held against the memory there is: who asks may know better.
+            algorithm = with_room(algorithm, state, kept, where)
+        if kept is not None:
+            tell_changes(kept, where, rows_of(algorithm))
+        if place is not None:
+            numbers = [[its.offset, its.unit] for its in scales]
+            place.begin({"ran_on": where, "rows": rows_of(algorithm), "scales": numbers}, started)
+        trace = None if profile_dir is None else writable_folder(profile_dir, "profile_dir")
+        record, stopped = searched(algorithm, state, config, callback, trace, inspection.rejects, place)
+        seconds = round(time.monotonic() - started if place is None else place.seconds, 3)
+        results = []
+        for number, (one, its_scale) in enumerate(zip(features, scales, strict=True)):
+            history = record.history(number)
+            run = dataclasses.replace(
+                runs[number],
+                seconds=seconds,
+                stopped=failure(lm, one, history) or stopped,
+                scale_offset=its_scale.offset,
+                scale_unit=its_scale.unit,
+                micro_batch=rows_alone(algorithm, micro_batch),
+            )
+            frontier = full_frontier(
+                lm,
+                one,
+                history,
+                template=template,
+                read=read,
+                scale=None if run.scale == NONE else its_scale,
+                survival=inspection.survival,
+            )
+            results.append(Result(frontier, history, run))
+        if attribution and not stopped:
+            results = with_attributions(algorithm, results, lm.tokenizer)
+        if place is not None:
+            place.finish(results, stopped, report)
+    return _given(lm, features, results, several)
+
+
+def _given(
+    lm: LanguageModel, features: Sequence[Feature], results: Sequence[Result], several: bool
+) -> Result | list[Result]:
     for one, result in zip(features, results, strict=True):
         wrong = failure(lm, one, result.history)
         if wrong:
             raise NonFiniteError(wrong, result, results)
-    return results if several else results[0]
-
-
-def _start(
-    algorithm: Algorithm, seeds: Sequence[int], prompts: Int32[np.ndarray, "*R P T"] | None, rejects: Survival | None
-) -> State:
-    # The implementation is named, so that a session's own default cannot change what a seed means.
-    keys = jax.vmap(lambda seed: jax.random.key(seed, impl="threefry2x32"))(jnp.asarray(seeds, jnp.uint32))
-    if algorithm.mesh is not None:
-        keys = replicated(keys, algorithm.mesh)
-    if prompts is None and rejects is not None and algorithm.movable is None:
-        prompts = surviving_prompts(algorithm, rejects, keys)
-    ids = None if prompts is None else jnp.asarray(prompts)
-    if algorithm.mesh is not None:
-        ids = replicated(ids, algorithm.mesh)
-    return algorithm.init(keys, ids)
-
-
-def _search(
-    algorithm: Algorithm,
-    state: State,
-    config: EPOConfig,
-    callback: Callback | None,
-    profile_dir: Path | None,
-    rejects: Survival | None,
-) -> tuple[Record, str]:
-    """Search to the end or to a stop; all that was scored, and why it stopped early ("" if it did not)."""
-    record = Record(histories.of_state(state))
-    if not record.alive:
-        return record, ""
-    stopped = ""
-    # Closed at once when the search stops, so that nothing is held by what is still under way.
-    with contextlib.closing(advanced(algorithm, state, config.iterations, profile_dir, rejects)) as chunks:
-        try:
-            for chunk, pace in chunks:
-                record.add(chunk)
-                rate = pace.steps_per_second
-                done = record.iteration
-                told = Progress(
-                    iteration=done,
-                    iterations=config.iterations,
-                    scored=record.scored,
-                    best_feature=record.best.feature,
-                    best_fluent_feature=record.best.fluent,
-                    candidates_per_second=rate * record.alive * config.population * config.children,
-                    seconds_left=(config.iterations - done) / rate,
-                )
-                if callback is not None and callback(told) and done < config.iterations:
-                    stopped = f"stopped by the callback after iteration {done}"
-                    break
-                if not record.alive:
-                    break
-        except KeyboardInterrupt:
-            stopped = f"interrupted after iteration {record.iteration}"
-    return record, stopped
+    return list(results) if several else results[0]

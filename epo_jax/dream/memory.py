@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import jaxtyping
 from epo_jax.epo import Algorithm, State
 from epo_jax.epo.sharing import Sharing
 from epo_jax.errors import EpoError
+from epo_jax.parallel.processes import gathered
 from epo_jax.scoring.packing import Blocks, default_blocks
 from epo_jax.scoring.scorer import LanguageModelScorer
 from epo_jax.scoring.two_models import TwoModelScorer
@@ -48,9 +49,32 @@ def fitted(algorithm: Algorithm, state: State, capacity: int) -> Algorithm:
     Raises:
         EpoError: not even the smallest blocks fit.
     """
+    devices = jax.tree.leaves(state)[0].devices()
+    return first_fitting(
+        algorithm,
+        lambda one: memory_of(one, state, capacity),
+        lambda memory: _least(memory_limit(devices, memory.held)),
+    )
+
+
+def first_fitting(
+    algorithm: Algorithm,
+    needs: Callable[[Algorithm], Memory | None],
+    limit_for: Callable[[Memory], float | None],
+) -> Algorithm:
+    """The algorithm with the largest blocks, from its own on downwards, that needs no more than there is.
+
+    Args:
+        algorithm: a search over a language model.
+        needs: what its program asks of each device; None where that is unknown.
+        limit_for: given that, the bytes that there are; None where that is unknown.
+
+    Raises:
+        EpoError: not even the smallest blocks fit.
+    """
     while True:
-        memory = memory_of(algorithm, state, capacity)
-        limit = memory_limit(jax.tree.leaves(state)[0].devices(), 0 if memory is None else memory.held)
+        memory = needs(algorithm)
+        limit = None if memory is None else limit_for(memory)
         if memory is None or limit is None or memory.needed <= limit:
             return algorithm
         smaller = halved(algorithm)
@@ -66,19 +90,30 @@ def fitted(algorithm: Algorithm, state: State, capacity: int) -> Algorithm:
 def memory_of(algorithm: Algorithm, state: State, capacity: int) -> Memory | None:
     """Compile what `Algorithm.advance` runs, and read what it needs; None where the compiler does not tell."""
     traced = algorithm.trace_advance(state, capacity)
-    with _shapes_unchecked():
+    with shapes_unchecked():
         lowered = traced.lower()
     try:
-        found = lowered.compile().memory_analysis()
+        return memory_needed(lowered.compile())
     except jax.errors.JaxRuntimeError as error:
         # A TPU's compiler refuses what does not fit, without a number.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return Memory(math.inf, 0)
+
+
+def memory_needed(compiled: jax.stages.Compiled) -> Memory | None:
+    """What a compiled program asks of each device; None where its compiler does not tell."""
+    found = compiled.memory_analysis()
     if found is None:
         return None
     held = found.argument_size_in_bytes
     return Memory(held + found.output_size_in_bytes + found.temp_size_in_bytes - found.alias_size_in_bytes, held)
+
+
+def _least(limit: float | None) -> float | None:
+    """The least limit of all processes, so that they choose one size of blocks; None where one is unknown."""
+    limits = gathered(limit, "memory")
+    return None if None in limits else min(one for one in limits if one is not None)
 
 
 def rows_of(algorithm: Algorithm) -> int:
@@ -204,9 +239,11 @@ def _lines(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _shapes_unchecked() -> Iterator[None]:
-    # Lowering rebuilds the arguments with descriptions in the arrays' places, which the run-time checks of shapes that
-    # tests switch on would refuse. What is traced is checked before.
+def shapes_unchecked() -> Iterator[None]:
+    """Without the run-time checks of shapes that tests switch on.
+
+    Lowering, and all that is planned without arrays, has descriptions in the arrays' places, which those would refuse.
+    """
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:

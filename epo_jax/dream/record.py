@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int32
 
@@ -14,13 +16,20 @@ ENDLESS = np.iinfo(np.int32).max
 class Record:
     """All that R dreams scored; a dream whose scores are not finite ends with the iteration in which that was seen."""
 
-    def __init__(self, initial: Chunk):
-        """Start with the initial prompts."""
+    def __init__(self, chunks: Sequence[Chunk]):
+        """Start with what was scored before, of which the initial prompts are the first."""
         # Each chunk with the last iteration of each dream, so that Ctrl-C finds both or neither.
         self._parts: list[tuple[Chunk, Int32[np.ndarray, " R"]]] = []
         self.best = Best()
         self.scored = 0
-        self._add(initial, np.full(initial.ids.shape[1], ENDLESS, np.int32))
+        self._add(chunks[0], np.full(chunks[0].ids.shape[1], ENDLESS, np.int32))
+        for chunk in chunks[1:]:
+            self.add(chunk)
+
+    @property
+    def initial(self) -> Chunk:
+        """The initial prompts."""
+        return self._parts[0][0]
 
     @property
     def iteration(self) -> int:

@@ -27,6 +27,8 @@ from epo_jax.scoring.scale import NONE
 
 CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON = "config.json", "history.npz", "frontier.csv", "frontier.json"
 PICTURE, REPORT = "frontier.png", "report.html"
+# What a run that has not ended keeps in its folder; under the other names it counts for nothing, nor does a lock.
+CHECKPOINTS, BEGUN, DONE, LOCK = "checkpoints", "checkpoints.begun", "checkpoints.done", "run.lock"
 # Among a run's versions: what a model of the hub was when it was loaded, since branches move on.
 MODEL_COMMIT = "model commit"
 
@@ -60,6 +62,8 @@ class Run:
         constraints: what prompts may be.
         init: what the initial prompts are if neither `init_text` nor `init_file` says it: "random" or "model".
         init_file: file or run folder of the initial prompts.
+        fingerprints: of the models' weights and the feature's numbers, which tell apart what has one name; empty where
+            no run folder was asked for.
     """
 
     model: str
@@ -85,6 +89,7 @@ class Run:
     constraints: Constraints = Constraints()  # noqa: RUF009 (frozen)
     init: str = RANDOM
     init_file: str | None = None
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -142,10 +147,10 @@ class Result:
     run: Run
     attribution: Attribution | None = None
 
-    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+    def save(self, folder: str | Path, overwrite: bool = False, report: bool = True) -> Path:
         """Write the run folder: config.json, history.npz, frontier.csv, frontier.json, frontier.png, report.html.
 
-        With attributions also attributions.json and attributions.png.
+        With attributions also attributions.json and attributions.png. Without `report` neither pictures nor pages.
 
         Raises:
             EpoError: the folder cannot be written, or is not empty and not to be overwritten.
@@ -161,8 +166,9 @@ class Result:
             table.to_csv(path / FRONTIER_CSV, index=False)
             table.to_json(path / FRONTIER_JSON, orient="records", indent=2, force_ascii=False)
             save_attributions(path, self)
-            write_frontier_png(self.report_data(), path / PICTURE)
-            write_report(self.report_data(), path / REPORT)
+            if report:
+                write_frontier_png(self.report_data(), path / PICTURE)
+                write_report(self.report_data(), path / REPORT)
         except OSError as error:
             raise EpoError(f"--output={folder}: cannot be written ({error})") from error
         return path
@@ -216,8 +222,11 @@ def check_folder(folder: str | Path, overwrite: bool = False) -> Path:
     try:
         if path.exists() and not path.is_dir():
             raise EpoError(f"--output={folder}: is a file; give a folder")
-        if path.is_dir() and not overwrite and any(path.iterdir()):
-            raise EpoError(f"--output={folder}: the folder exists and is not empty; give another, or --overwrite")
+        if path.is_dir() and not overwrite and any(one.name not in (BEGUN, DONE, LOCK) for one in path.iterdir()):
+            raise EpoError(
+                f"--output={folder}: the folder exists and is not empty; give another, --resume to go on with the run "
+                "that it holds, or --overwrite"
+            )
     except OSError as error:
         raise EpoError(f"--output={folder}: cannot be read ({error})") from error
     return path

@@ -23,6 +23,7 @@ from epo_jax.epo import step
 from epo_jax.epo.search import DATA_AXIS, Search
 from epo_jax.epo.state import Alternatives, Info, Proposed, State
 from epo_jax.errors import EpoError
+from epo_jax.parallel.placing import placed
 
 WHOLE, SHARED = PartitionSpec(), PartitionSpec(DATA_AXIS)
 
@@ -102,14 +103,20 @@ class Algorithm(Search):
             proposed, _ = self.propose(state)
             choice = np.zeros((*state.iteration.shape, self.population * self.children), np.int32)
             return _finish.trace(self, state, proposed, self._placed(choice))
-        return _advance.trace(self, state, self._placed(1), capacity)
+        # Described, not made: these devices may be anywhere, or be planned for alone.
+        steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
+        return _advance.trace(self, state, steps, capacity)
 
     def _placed(self, numbers: ArrayLike | Array) -> Integer[Array, "..."]:
         # Asked for here, since inside the jitted call it would be a transfer that nobody asked for.
         if isinstance(numbers, Array):
             return numbers
-        everywhere = None if self.mesh is None else NamedSharding(self.mesh, WHOLE)
-        return jax.device_put(np.asarray(numbers, np.int32), everywhere)
+        whole, everywhere = np.asarray(numbers, np.int32), self._everywhere
+        return jax.device_put(whole) if everywhere is None else placed(whole, everywhere)
+
+    @property
+    def _everywhere(self) -> NamedSharding | None:
+        return None if self.mesh is None else NamedSharding(self.mesh, WHOLE)
 
     def _check_unchecked(self) -> None:
         if self.checked:
@@ -132,18 +139,37 @@ def _everywhere(algorithm: Algorithm, function: Any, *arguments: Any, given: Any
     if algorithm.mesh is None:
         return function(algorithm, 0, *arguments)
 
-    def local(algorithm: Algorithm, *arguments: Any) -> Any:
-        return function(algorithm, jax.lax.axis_index(DATA_AXIS), *arguments)
+    leaves, structure = jax.tree.flatten(algorithm)
+
+    def local(leaves: list[Any], *arguments: Any) -> Any:
+        return function(jax.tree.unflatten(structure, leaves), jax.lax.axis_index(DATA_AXIS), *arguments)
 
     given = given if isinstance(given, tuple) else (given,) * len(arguments)
-    return jax.shard_map(
+    found = jax.shard_map(
         local,
         mesh=algorithm.mesh,
-        in_specs=(WHOLE, *given),
+        in_specs=(_specs(algorithm), *given),
         out_specs=made,
         axis_names={DATA_AXIS},
         check_vma=False,
-    )(algorithm, *arguments)
+    )(leaves, *arguments)
+    if algorithm.model_parts == 1:
+        return found
+    # Otherwise the compiler chooses how results lie over the other axis, and the next call is compiled for that.
+    if made is WHOLE:
+        return _pinned(algorithm, found)
+    return tuple(_pinned(algorithm, one) if lies is WHOLE else one for one, lies in zip(found, made, strict=True))
+
+
+def _specs(algorithm: Algorithm) -> list[PartitionSpec]:
+    """How each leaf lies over the axis of the data."""
+    count, of_scorer = len(jax.tree.leaves(algorithm)), len(jax.tree.leaves(algorithm.scorer))
+    # The scorer is the first of the fields.
+    return [*(algorithm.lies or (WHOLE,) * of_scorer), *(WHOLE,) * (count - of_scorer)]
+
+
+def _pinned(algorithm: Algorithm, tree: Any) -> Any:
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(algorithm.mesh, WHOLE))
 
 
 def _stacked(algorithm: Algorithm, tree: Any) -> Any:

@@ -12,6 +12,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import PartitionSpec
 from jaxtyping import Bool, Float32, Int32, Key, UInt32
 
 from epo_jax.axes import PRNGKey, Prompts, Vocabulary
@@ -37,21 +38,56 @@ class Proposals:
 
 
 def top_tokens(
-    gradients: Float32[Array, "N T V"], ids: Int32[Array, "N T"], allowed: Bool[Array, "*N V"], top_k: int
+    gradients: Float32[Array, "N T more"],
+    ids: Int32[Array, "N T"],
+    allowed: Bool[Array, "*N V"],
+    top_k: int,
+    parts: int = 1,
+    axis: str | None = None,
 ) -> Proposals:
     """The K allowed tokens, other than the one already there, with the greatest gradient at each position.
 
     Args:
-        gradients: float32[N, T, V].
+        gradients: float32[N, T, V], or more; what stands behind V is no token.
         ids: int32[N, T], the tokens already there.
         allowed: bool[V], or [N, T, V] where it depends on prompt and position.
         top_k: K.
+        parts: equal parts of the vocabulary that devices look through apart before the best of each are compared; the
+            tokens are the same.
+        axis: the mesh's axis that the parts lie over; None where there is none.
     """
-    usable = allowed & (jnp.arange(allowed.shape[-1]) != ids[..., None])
+    size = gradients.shape[-1]
+    allowed = jnp.pad(allowed, [*[(0, 0)] * (allowed.ndim - 1), (0, size - allowed.shape[-1])])
+    usable = allowed & (jnp.arange(size) != ids[..., None])
     # A gradient that is not a number ranks below all numbers, but above what may not be used.
     ranked = jnp.where(usable, jnp.nan_to_num(gradients, nan=jnp.finfo(jnp.float32).min), -jnp.inf)
-    _, best = jax.lax.top_k(ranked, top_k)
-    return Proposals(best, jnp.take_along_axis(usable, best, axis=-1))
+    if axis is None or parts == 1 or size % parts:
+        values, best = jax.lax.top_k(ranked, top_k)
+        return Proposals(best, values > -jnp.inf)
+    values, tokens = _best_of_parts(ranked, min(top_k, size // parts), parts, axis)
+    # Of equal gradients the first tokens win in a part, and the first part wins among them, as in the whole.
+    values, which = jax.lax.top_k(values, top_k)
+    return Proposals(jnp.take_along_axis(tokens, which, axis=-1), values > -jnp.inf)
+
+
+def _best_of_parts(
+    ranked: Float32[Array, "N T V"], top_k: int, parts: int, axis: str
+) -> tuple[Float32[Array, "N T best"], Int32[Array, "N T best"]]:
+    """The greatest numbers of each part of the vocabulary, part after part, and their tokens.
+
+    Parts lie on devices, and only what is found travels: the compiler by itself would bring all numbers together.
+    """
+
+    def local(
+        part: Float32[Array, "N T part"], number: Int32[Array, "1"]
+    ) -> tuple[Float32[Array, "N T best"], Int32[Array, "N T best"]]:
+        values, best = jax.lax.top_k(part, top_k)
+        found = values, best + number * part.shape[-1]
+        return jax.lax.all_gather(found, axis, axis=2, tiled=True)
+
+    over = PartitionSpec(None, None, axis), PartitionSpec(axis)
+    everywhere = jax.shard_map(local, in_specs=over, out_specs=PartitionSpec(), axis_names={axis}, check_vma=False)
+    return everywhere(ranked, jnp.arange(parts, dtype=jnp.int32))
 
 
 def draw_edits(

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float32, Int32
 
 from epo_jax.axes import Slots, Vocabulary
@@ -16,7 +16,7 @@ from epo_jax.epo.scorer import Scorer
 from epo_jax.epo.sharing import Sharing
 
 STATIC = {"static": True}
-DATA_AXIS = "data"
+DATA_AXIS, MODEL_AXIS = "data", "model"
 
 
 @jax.tree_util.register_dataclass
@@ -42,6 +42,7 @@ class Search:
         automaton: finds texts that prompts may not hold; None where there are none.
         movable: bool[T], positions whose tokens may be replaced; None for all.
         checked: whether the caller looks at the children of each iteration before they are scored.
+        lies: how each leaf of the scorer lies over the axis "data"; None where each device has a whole copy.
     """
 
     scorer: Scorer
@@ -60,10 +61,16 @@ class Search:
     automaton: Automaton | None = None
     movable: Bool[Array, " T"] | None = None
     checked: bool = dataclasses.field(default=False, metadata=STATIC)
+    lies: tuple[PartitionSpec, ...] | None = dataclasses.field(default=None, metadata=STATIC)
 
     def scales(self, dreams: int) -> Float32[Array, " R"]:
         """The scale of each of so many dreams."""
         return jnp.ones(dreams, jnp.float32) if self.scale is None else self.scale
+
+    @property
+    def model_parts(self) -> int:
+        """Devices that share what the scorer computes, along the mesh's axis "model"."""
+        return 1 if self.mesh is None else self.mesh.shape.get(MODEL_AXIS, 1)
 
     @property
     def sharing(self) -> Sharing:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32, Int32, Key
 from epo_jax.epo.groups import in_groups
 from epo_jax.epo.mutate import Proposals, draw_edits, make_children, random_prompts, top_tokens
 from epo_jax.epo.scorer import Candidates, Parents, Scores
-from epo_jax.epo.search import DATA_AXIS, Search
+from epo_jax.epo.search import DATA_AXIS, MODEL_AXIS, Search
 from epo_jax.epo.select import restart_penalty, select
 from epo_jax.epo.sharing import Units
 from epo_jax.epo.state import Alternatives, Info, Proposed, State
@@ -146,7 +146,8 @@ def _keys(state: State) -> Key[Array, " R"]:
 def _gradients(search: Search, work: _Work) -> tuple[Proposals, Parents]:
     def group(part: tuple[Array, Array, Array]) -> tuple[Proposals, Parents]:
         gradients, parents = search.scorer.gradients(*part)
-        return top_tokens(gradients, part[0], _usable(search, part[0]), search.top_k), parents
+        usable, shared = _usable(search, part[0]), search.model_parts
+        return top_tokens(gradients, part[0], usable, search.top_k, shared, MODEL_AXIS if shared > 1 else None), parents
 
     return in_groups(group, (work.ids, work.penalties, work.dream), search.gradients_at_once or work.ids.shape[0])
 

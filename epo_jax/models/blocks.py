@@ -136,16 +136,19 @@ class MLP(nnx.Module):
 
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
         projection = linear(config, config.mlp_bias, rngs)
+        self.config = config
         self.activation = ACTIVATIONS[config.activation]
-        self.gate = projection(config.width, config.mlp_width) if config.gated else None
-        self.up = projection(config.width, config.mlp_width)
-        self.down = projection(config.mlp_width, config.width)
+        self.gate = projection(config.width, config.room_for_neurons) if config.gated else None
+        self.up = projection(config.width, config.room_for_neurons)
+        self.down = projection(config.room_for_neurons, config.width)
 
     def __call__(self, x: Float[Array, "*rows D"], tap: Tap, kept: Kept) -> tuple[Float[Array, "*rows D"], Kept]:
         """Transform rows of what the layer reads."""
         up = self.up(x)
         neurons = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
-        return self.down(neurons), tap(kept, MLP_POST, neurons)
+        # Neurons that only fill up the room are nobody's business.
+        shown = neurons if self.config.mlp_rows is None else neurons[..., : self.config.mlp_width]
+        return self.down(neurons), tap(kept, MLP_POST, shown)
 
 
 class Block(nnx.Module):

@@ -70,6 +70,9 @@ class DecoderConfig:
         logit_softcap: the same of the logits.
         embedding_scale: factor of the embeddings, rounded to `dtype`.
         dtype: a key of `DTYPES`; parameters and products have it.
+        vocab_rows: tokens that embedding and head have room for, zeros behind `vocab_size`, so that devices can share
+            them evenly; None for no more than there are.
+        mlp_rows: the same of neurons, behind `mlp_width`.
     """
 
     vocab_size: int
@@ -104,6 +107,18 @@ class DecoderConfig:
     logit_softcap: float | None = None
     embedding_scale: float = 1.0
     dtype: str = "float32"
+    vocab_rows: int | None = None
+    mlp_rows: int | None = None
+
+    @property
+    def room_for_tokens(self) -> int:
+        """Rows of the embedding as it lies in memory."""
+        return self.vocab_size if self.vocab_rows is None else self.vocab_rows
+
+    @property
+    def room_for_neurons(self) -> int:
+        """Neurons of one block's MLP as it lies in memory."""
+        return self.mlp_width if self.mlp_rows is None else self.mlp_rows
 
     @property
     def rotary_dim(self) -> int:

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
+from jax.sharding import Sharding
 
 from epo_jax.errors import EpoError
 
 
-def check_room(start: str, parameters: Iterable[jax.ShapeDtypeStruct]) -> None:
-    """Check that the default device is large enough for parameters.
+def check_room(
+    start: str, parameters: Iterable[jax.ShapeDtypeStruct], lies: Sequence[Sharding | None] | None = None
+) -> None:
+    """Check that devices are large enough for parameters.
 
     Args:
         start: how a message begins that goes on with the number of parameters.
         parameters: their shapes and dtypes.
+        lies: how each of them lies; None for the default device.
 
     Raises:
-        EpoError: it is not.
+        EpoError: they are not.
     """
-    sizes = [(math.prod(one.shape), one.dtype.itemsize) for one in parameters]
-    needed = sum(count * itemsize for count, itemsize in sizes)
-    room = _room(jax.devices()[0])
-    if room is not None and needed > room:
+    arrays = list(parameters)
+    where = list(lies or [None] * len(arrays))
+    parts = [one.shape if lie is None else lie.shard_shape(one.shape) for one, lie in zip(arrays, where, strict=True)]
+    needed = sum(math.prod(part) * one.dtype.itemsize for part, one in zip(parts, arrays, strict=True))
+    named = {device for lie in where if lie is not None for device in lie.addressable_devices}
+    devices = named or {jax.local_devices()[0]}
+    rooms = [room for room in map(_room, devices) if room is not None]
+    if not rooms:
+        return
+    # Devices of a CPU are one memory.
+    room = min(rooms) // (len(devices) if any(device.platform == "cpu" for device in devices) else 1)
+    if needed > room:
+        each, what = ("the device has", "") if len(devices) == 1 else ("a device has", " on each")
+        more = "" if len(devices) == 1 else ", and so does a longer axis model of --mesh, or --fsdp"
         raise EpoError(
-            f"{start} {sum(count for count, _ in sizes):,} parameters take {needed / 2**30:,.1f} GiB, and the device "
-            f"has {room / 2**30:,.1f} GiB; a smaller --dtype takes less"
+            f"{start} {sum(math.prod(one.shape) for one in arrays):,} parameters take {needed / 2**30:,.1f} GiB{what}, "
+            f"and {each} {room / 2**30:,.1f} GiB; a smaller --dtype takes less{more}"
         )
 
 

@@ -23,6 +23,7 @@ from epo_jax.models.checkpoint import Checkpoint, Weight
 from epo_jax.models.config import DecoderConfig
 from epo_jax.models.decoder import abstract_decoder
 from epo_jax.models.device_room import check_room
+from epo_jax.parallel.placing import placed
 
 # (bytes of parameters that are filled, bytes of all) -> nothing.
 Progress = Callable[[int, int], None]
@@ -56,6 +57,7 @@ def load_parameters(
     copies: Mapping[str, str] = MappingProxyType({}),
     sharding: Shardings | None = None,
     progress: Progress | None = None,
+    padded: DecoderConfig | None = None,
 ) -> nnx.State:
     """Parameters of the decoder, every one filled and every tensor used.
 
@@ -69,6 +71,8 @@ def load_parameters(
         copies: tensors that may stand in the checkpoint a second time, each with the one that it must equal.
         sharding: how parameters lie on devices; by default all on the default device.
         progress: called before the first tensor and after each part of one.
+        padded: the same settings with the room that arrays have; what no tensor fills of it is zeros. By default no
+            more than the tensors need.
 
     Returns:
         State of arrays in the configuration's dtype, stacked over layers where the decoder stacks them.
@@ -92,12 +96,14 @@ def load_parameters(
         wanted = sum(math.prod(place.shape) for place in takers)
         _check(checkpoint, tensor, takers[0], math.prod(checkpoint.shapes[tensor]) == wanted)
     _check_copies(checkpoint, copies)
-    lies = {name: sharding(name, shape.shape) if sharding else None for name, shape in shapes.items()}
-    if all(where is None for where in lies.values()):
-        check_room(f"{checkpoint.source}: its", shapes.values())
+    _, abstract = abstract_decoder(padded or config)
+    variables = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(abstract)}
+    rooms = {name: variable.get_value() for name, (_, variable) in variables.items()}
+    lies = {name: sharding(name, room.shape) if sharding else None for name, room in rooms.items()}
+    check_room(f"{checkpoint.source}: its", rooms.values(), list(lies.values()))
 
     stacks = {place.weight.parameter for takers in places.values() for place in takers if place.layer is not None}
-    arrays = _stacks({name: shapes[name] for name in shapes if name in stacks}, lies)
+    arrays = _stacks({name: rooms[name] for name in rooms if name in stacks}, lies)
     done, everything = 0, sum(_bytes(place) for takers in places.values() for place in takers)
 
     def tell() -> None:
@@ -106,7 +112,7 @@ def load_parameters(
 
     tell()
     for tensor in checkpoint.shapes:
-        for place, on_device in _parts(config, checkpoint, tensor, places.get(tensor, ()), lies):
+        for place, on_device in _parts(config, checkpoint, tensor, places.get(tensor, ()), rooms, lies):
             name = place.weight.parameter
             if place.layer is None:
                 arrays[name] = on_device.astype(place.dtype)
@@ -197,6 +203,7 @@ def _parts(
     checkpoint: Checkpoint,
     tensor: str,
     takers: Sequence[_Place],
+    rooms: Mapping[str, jax.ShapeDtypeStruct],
     lies: Mapping[str, Sharding | None],
 ) -> Iterator[tuple[_Place, Array]]:
     """Read a tensor once, make of it what each of its takers asks for, and put that on the device."""
@@ -216,15 +223,29 @@ def _parts(
             # JAX would round to float32 first.
             with np.errstate(over="ignore", invalid="ignore"):
                 part = part.astype(place.dtype)
+        room = rooms[place.weight.parameter].shape
+        part = _filled_up(part, room if place.layer is None else room[1:])
         where = lies[place.weight.parameter]
-        on_device = jax.device_put(part, where if place.layer is None else _of_layer(where))
+        if where is None:
+            on_device = jax.device_put(part)
+        else:
+            on_device = placed(part, where if place.layer is None else _of_layer(where))
         jax.block_until_ready(on_device)
         del part
         yield place, on_device
         del on_device
 
 
-def _of_layer(sharding: Sharding | None) -> Sharding | None:
+def _filled_up(part: np.ndarray, room: tuple[int, ...]) -> np.ndarray:
+    """A parameter with zeros behind each of its dimensions, up to the room that there is."""
+    if part.shape == room:
+        return part
+    filled = np.zeros(room, part.dtype)
+    filled[tuple(slice(size) for size in part.shape)] = part
+    return filled
+
+
+def _of_layer(sharding: Sharding) -> Sharding:
     """How one layer lies of a stack that lies as given."""
     if isinstance(sharding, NamedSharding):
         return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerFast
@@ -17,6 +18,7 @@ from epo_jax.axes import Sequences
 from epo_jax.errors import EpoError
 from epo_jax.models.config import DecoderConfig
 from epo_jax.models.decoder import Decoder
+from epo_jax.parallel.mesh import AXES, DATA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,17 @@ class LanguageModel:
     source: str
     revision: str | None = None
     commit: str | None = None
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that its parameters lie on; None for a single one without a mesh."""
+        sharding = jax.tree.leaves(self.params)[0].sharding
+        return sharding.mesh if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == AXES else None
+
+    @property
+    def fsdp(self) -> bool:
+        """Whether parameters lie over the mesh's axis `data` too."""
+        return self.mesh is not None and any(DATA in leaf.sharding.spec for leaf in jax.tree.leaves(self.params))
 
 
 def checked_ids(lm: LanguageModel, ids: ArrayLike) -> Sequences:
@@ -76,7 +89,7 @@ def logits(lm: LanguageModel, ids: ArrayLike) -> Float32[jax.Array, "B S V"]:
     Raises:
         EpoError: ids that are not int[B, S] within the vocabulary and the model's length.
     """
-    return _logits(lm.graphdef, lm.params, checked_ids(lm, ids))
+    return _logits(lm.graphdef, lm.params, checked_ids(lm, ids))[..., : lm.config.vocab_size]
 
 
 @functools.partial(jax.jit, static_argnums=0)

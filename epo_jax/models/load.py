@@ -6,12 +6,14 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
 from epo_jax.errors import EpoError
-from epo_jax.models.config import DTYPES
+from epo_jax.models.config import DTYPES, DecoderConfig
 from epo_jax.models.decoder import abstract_decoder
 from epo_jax.models.embedded import EMBEDDED, embedded_file
 from epo_jax.models.families import family_of_gguf, family_of_hf
@@ -22,8 +24,13 @@ from epo_jax.models.hub import fetch_weights, named_by_id, open_hub_model
 from epo_jax.models.hub_errors import NotOnHubError
 from epo_jax.models.hub_id import HubId, parse_hub_id
 from epo_jax.models.language_model import LanguageModel
+from epo_jax.models.on_mesh import mesh_for
 from epo_jax.models.random_model import RANDOM, load_random, shipped_configs
 from epo_jax.models.tokenizers import tokenizer_from_folder, tokenizer_from_gguf
+from epo_jax.parallel.mesh import AUTO, make_mesh
+from epo_jax.parallel.sharding import layout
+
+Fill = Callable[..., tuple[DecoderConfig, nnx.State]]
 
 
 def load_model(
@@ -32,6 +39,8 @@ def load_model(
     revision: str | None = None,
     progress: Progress | None = None,
     sharding: Shardings | None = None,
+    mesh: Mesh | str | None = None,
+    fsdp: bool = False,
 ) -> LanguageModel:
     """Load a language model and its tokenizer.
 
@@ -43,10 +52,14 @@ def load_model(
         revision: branch, tag or commit of a model of the hub; by default the branch "main".
         progress: called with the bytes of parameters that are filled and those of all, as files are read.
         sharding: (a parameter's path, its shape) -> how it lies on devices, or None for the default device; not for
-            random weights.
+            random weights, and not with a mesh.
+        mesh: devices that parameters are filled into, or the text that names them, such as "data:4,model:2" or "auto";
+            over its axis `model` lie parts of each layer.
+        fsdp: whether parameters lie over the axis `data` too, and are put together layer by layer while a search runs,
+            for models that do not fit otherwise.
 
     Returns:
-        The model, its parameters on the default device unless `sharding` says otherwise.
+        The model, its parameters on the default device unless `mesh` or `sharding` says otherwise.
 
     Raises:
         EpoError: an unknown name, an unsupported architecture, or a file that cannot be had or read whole.
@@ -55,15 +68,20 @@ def load_model(
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise EpoError(f"--dtype={dtype}: not one of {', '.join(DTYPES)}")
+    if fsdp and mesh is None:
+        raise EpoError("--fsdp: spreads weights over the axis data of a mesh; give --mesh, such as data:8, as well")
+    if isinstance(mesh, str) and mesh != AUTO:
+        # What cannot be had is told before files are read; "auto" needs to know the model's size.
+        mesh = make_mesh(mesh)
     name = str(name)
     hub_id = parse_hub_id(name, revision)
     if revision is not None and (hub_id is None or name in EMBEDDED or Path(name).exists()):
         raise EpoError(f"--revision={revision}: only models of the Hugging Face hub have revisions, not --model={name}")
-    fill = functools.partial(load_parameters, progress=progress, sharding=sharding)
+    fill = functools.partial(_fill, progress=progress, sharding=sharding, mesh=mesh, fsdp=fsdp)
     if name in EMBEDDED:
         return _load_gguf(embedded_file(name), name, dtype, fill)
     if name.startswith(RANDOM):
-        return load_random(name, dtype)
+        return load_random(name, dtype, mesh, fsdp)
     path = Path(name)
     try:
         path = path.expanduser()
@@ -93,7 +111,23 @@ def load_model(
         raise EpoError(f"{error}; {known}{shipped}") from error
 
 
-def _load_hub(hub_id: HubId, dtype: str, fill: Callable[..., nnx.State]) -> LanguageModel:
+def _fill(
+    config: DecoderConfig,
+    *checkpoint: Any,
+    sharding: Shardings | None,
+    mesh: Mesh | str | None,
+    fsdp: bool,
+    **options: Any,
+) -> tuple[DecoderConfig, nnx.State]:
+    """The configuration with the room that parameters have, and the parameters."""
+    found = mesh_for(mesh, config, fsdp)
+    if found is None:
+        return config, load_parameters(config, *checkpoint, sharding=sharding, **options)
+    lies = layout(config, found, fsdp)
+    return lies.config, load_parameters(config, *checkpoint, sharding=lies.on(found), padded=lies.config, **options)
+
+
+def _load_hub(hub_id: HubId, dtype: str, fill: Fill) -> LanguageModel:
     with named_by_id(hub_id):
         model = open_hub_model(hub_id)
         if hub_id.file is not None:
@@ -103,18 +137,18 @@ def _load_hub(hub_id: HubId, dtype: str, fill: Callable[..., nnx.State]) -> Lang
     return dataclasses.replace(lm, source=str(hub_id), revision=hub_id.revision, commit=model.commit)
 
 
-def _load_gguf(path: Path, source: str, dtype: str, fill: Callable[..., nnx.State]) -> LanguageModel:
+def _load_gguf(path: Path, source: str, dtype: str, fill: Fill) -> LanguageModel:
     file = open_gguf(path)
     family = family_of_gguf(file.metadata["general.architecture"], str(path))
     tokenizer = tokenizer_from_gguf(file.metadata, str(path))
     config = family.from_gguf(file.metadata, file.checkpoint, dtype)
     checkpoint = file.checkpoint.without(family.gguf_ignored)
-    params = fill(config, family.gguf_weights, checkpoint)
+    config, params = fill(config, family.gguf_weights, checkpoint)
     return LanguageModel(abstract_decoder(config)[0], params, tokenizer, config, source)
 
 
 def _load_folder(
-    folder: Path, dtype: str, fill: Callable[..., nnx.State], bring_weights: Callable[[], object] = lambda: None
+    folder: Path, dtype: str, fill: Fill, bring_weights: Callable[[], object] = lambda: None
 ) -> LanguageModel:
     path = config_file(folder)
     family = family_of_hf(read_architecture(path), str(folder))
@@ -123,5 +157,5 @@ def _load_folder(
     # Gigabytes may have to come first, so only for a model that can be used.
     bring_weights()
     checkpoint = open_safetensors(folder, family.hf_ignored).renamed(family.hf_name)
-    params = fill(config, family.hf_weights, checkpoint, family.hf_copies(config))
+    config, params = fill(config, family.hf_weights, checkpoint, family.hf_copies(config))
     return LanguageModel(abstract_decoder(config)[0], params, tokenizer, config, str(folder))

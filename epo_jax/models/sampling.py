@@ -22,6 +22,7 @@ from epo_jax.models.language_model import LanguageModel
 from epo_jax.models.rotary import turns_at
 from epo_jax.models.sites import NOBODY
 from epo_jax.models.tokenizers import allowed_tokens
+from epo_jax.parallel.placing import fetched
 
 
 def sample(
@@ -69,10 +70,11 @@ def sample(
     usable = allowed_tokens(lm.tokenizer, vocabulary) if allowed is None else np.asarray(allowed, np.bool_)
     if usable.shape != (vocabulary,) or not usable.any():
         raise EpoError(f"allowed: must be bool[{vocabulary}] with a token to draw")
+    usable = np.pad(usable, (0, lm.config.room_for_tokens - vocabulary))
     drawn = _sample(
         lm.graphdef, lm.params, prefix.astype(np.int32), key, usable, np.float32(temperature), count, length
     )
-    return np.asarray(drawn)
+    return np.asarray(fetched(drawn))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 6, 7))

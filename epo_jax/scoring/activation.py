@@ -20,6 +20,7 @@ from epo_jax.features.sae import Latent
 from epo_jax.models import LanguageModel
 from epo_jax.models.decoder import Decoder, Observer
 from epo_jax.models.language_model import checked_ids
+from epo_jax.parallel.placing import fetched
 from epo_jax.scoring.reading import LAST, parse_reading
 from epo_jax.scoring.template import NOTHING, Template, frozen_tokens
 
@@ -68,7 +69,7 @@ def activation(
         _inputs(lm.graphdef, lm.params, latent, sequences[first : first + GROUP])[:, columns]
         for first in range(0, len(sequences), GROUP)
     ]
-    inputs = np.concatenate([np.asarray(one) for one in found])
+    inputs = np.concatenate(fetched(found))
     active = latent.activations(inputs.reshape(-1, inputs.shape[-1]))
     return active.reshape(inputs.shape[:2]).max(axis=1)
 

@@ -21,8 +21,18 @@ from epo_jax.errors import EpoError
 from epo_jax.features.base import Feature
 from epo_jax.models import LanguageModel
 from epo_jax.models.language_model import checked_ids
+from epo_jax.models.on_mesh import on_mesh
 from epo_jax.models.tokenizers import allowed_tokens
-from epo_jax.scoring.assemble import check_allowed, check_length, language_model_scorer, placed_features, scorer_for
+from epo_jax.parallel.mesh import DATA
+from epo_jax.parallel.placing import placed
+from epo_jax.scoring.assemble import (
+    check_allowed,
+    check_length,
+    is_abstract,
+    language_model_scorer,
+    placed_features,
+    scorer_for,
+)
 from epo_jax.scoring.forward import rows_of_logits
 from epo_jax.scoring.packing import default_blocks
 from epo_jax.scoring.reading import LAST
@@ -61,7 +71,8 @@ def build(
             first one.
         micro_batch: rows of tokens that evaluation runs as one block; by default as many as there may be, up to a limit
             that suits the device.
-        mesh: devices that share slots and children along its axis "data"; by default the model's device alone.
+        mesh: devices that share slots and children along its axis "data", and the weights along its axis "model", onto
+            which a model that lies elsewhere is put; by default those that the model lies on.
 
     Returns:
         An algorithm with `init(key) -> state` and `step(state) -> (state, info)`.
@@ -69,6 +80,9 @@ def build(
     Raises:
         EpoError: settings that this model cannot serve, or features of several kinds.
     """
+    mesh = mesh or lm.mesh
+    lm = on_mesh(lm, mesh)
+    fluency_model = None if fluency_model is None else on_mesh(fluency_model, mesh)
     frozen = frozen_tokens(lm, template or Template())
     listed = list(feature) if isinstance(feature, Sequence) else [feature]
     features = placed_features(listed, len(frozen.prefix) + config.length + len(frozen.suffix))
@@ -104,10 +118,30 @@ def build(
     )
     sharing = algorithm.sharing
     candidates = sharing.units * sharing.children_per_part
-    platform = next(iter(jax.tree.leaves(lm.params)[0].devices())).platform
+    platform = next(iter(jax.tree.leaves(lm.params)[0].sharding.device_set)).platform
     blocks = default_blocks(candidates, config.length, scorer.after, platform, micro_batch)
     algorithm = dataclasses.replace(algorithm, scorer=scorer.with_blocks(blocks))
-    return algorithm if mesh is None else jax.device_put(algorithm, NamedSharding(mesh, PartitionSpec()))
+    return algorithm if mesh is None else _placed(algorithm, mesh, (lm, fluency_model))
+
+
+def _placed(algorithm: Algorithm, mesh: Mesh, models: Sequence[LanguageModel | None]) -> Algorithm:
+    """An algorithm on the devices of a mesh: parameters as they lie there already, all else whole on each device."""
+    loaded = [lm for lm in models if lm is not None]
+    if not any(map(is_abstract, loaded)):
+        parameters = {id(leaf) for lm in loaded for leaf in jax.tree.leaves(lm.params)}
+        leaves, structure = jax.tree.flatten(algorithm)
+        whole = NamedSharding(mesh, PartitionSpec())
+        leaves = [leaf if id(leaf) in parameters else placed(leaf, whole) for leaf in leaves]
+        algorithm = jax.tree.unflatten(structure, leaves)
+    specs = tuple(_over_data(leaf) for leaf in jax.tree.leaves(algorithm.scorer))
+    return dataclasses.replace(algorithm, lies=specs if any(specs) else None)
+
+
+def _over_data(leaf: jax.Array | jax.ShapeDtypeStruct) -> PartitionSpec:
+    """How an array lies over the axis of the data alone."""
+    spec = leaf.sharding.spec if isinstance(leaf.sharding, NamedSharding) else ()
+    axes = [axis if axis == DATA else None for axis in spec]
+    return PartitionSpec(*axes) if DATA in axes else PartitionSpec()
 
 
 def feature_scales(
@@ -201,7 +235,8 @@ def token_gradients(
     penalties = np.asarray(penalty, np.float32)
     if penalties.shape not in ((), (prompts.shape[0],)):
         raise EpoError(f"penalty: has shape {penalties.shape}, where a number or [{prompts.shape[0]}] is read")
-    return _gradients(scorer, prompts, jnp.broadcast_to(jnp.asarray(penalties), prompts.shape[0]))
+    found = _gradients(scorer, prompts, jnp.broadcast_to(jnp.asarray(penalties), prompts.shape[0]))
+    return found[..., : lm.config.vocab_size]
 
 
 def split(

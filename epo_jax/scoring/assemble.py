@@ -142,10 +142,21 @@ def language_model_scorer(
         reading=parse_reading(read, len(frozen.prefix), length, len(frozen.suffix), target.shape[1]),
         prefix=prefix,
         suffix=jnp.concatenate([suffix, target], axis=1),
-        past=_past(lm.graphdef, lm.params, prefix, features) if len(prefix) else None,
+        past=_past_of(lm, prefix, features) if len(prefix) else None,
         graphdef=lm.graphdef,
         blocks=blocks,
     )
+
+
+def is_abstract(lm: LanguageModel) -> bool:
+    """Whether a model's parameters are shapes without numbers, for searches that are planned and never run."""
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(lm.params))
+
+
+def _past_of(lm: LanguageModel, prefix: Int32[jax.Array, " n"], features: Feature) -> Prefix:
+    if is_abstract(lm):
+        return jax.eval_shape(functools.partial(_past, lm.graphdef), lm.params, prefix, features)
+    return _past(lm.graphdef, lm.params, prefix, features)
 
 
 @functools.partial(jax.jit, static_argnums=0)

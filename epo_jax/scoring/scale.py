@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Int32
 from epo_jax.epo.groups import in_groups
 from epo_jax.epo.mutate import random_prompts
 from epo_jax.errors import EpoError
+from epo_jax.parallel.placing import fetched
 from epo_jax.scoring.scorer import LanguageModelScorer
 
 NONE, RANDOM = "none", "random"
@@ -78,13 +79,14 @@ def scales_of(
     if kind != RANDOM:
         return [Scale(0.0, 1.0 if kind == NONE else float(kind))] * len(names)
     key = jax.random.key(0, impl="threefry2x32")
-    values = np.asarray(_values(scorer, random_prompts(key, jnp.asarray(allowed), PROMPTS, length)), np.float64)
+    found = _values(scorer, random_prompts(key, jnp.asarray(allowed), PROMPTS, length))
+    values = np.asarray(fetched(found), np.float64)
     scales = [Scale(float(of_one.mean()), float(of_one.std())) for of_one in values]
-    for name, found in zip(names, scales, strict=True):
-        if not (math.isfinite(found.offset) and 0 < found.unit < math.inf):
+    for name, one in zip(names, scales, strict=True):
+        if not (math.isfinite(one.offset) and 0 < one.unit < math.inf):
             raise EpoError(
-                f"--scale=random: the values of {name} on {PROMPTS} random prompts have the mean {found.offset:g} and "
-                f"the standard deviation {found.unit:g}, which is no unit; give a number"
+                f"--scale=random: the values of {name} on {PROMPTS} random prompts have the mean {one.offset:g} and "
+                f"the standard deviation {one.unit:g}, which is no unit; give a number"
             )
     return scales
 

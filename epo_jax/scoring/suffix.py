@@ -24,6 +24,7 @@ from jaxtyping import Float, Int32
 from epo_jax.epo.scorer import Candidates, Scores
 from epo_jax.features.base import LOGITS, NEXT, OUTSIDE, Feature, Kept
 from epo_jax.models.decoder import PATTERN, Block, KeysValues, Layer, turns_at
+from epo_jax.parallel.mesh import DATA
 from epo_jax.scoring.forward import empty_kept, features_for, observer_of, rows_of_logits, surprisal
 from epo_jax.scoring.packing import block_of, in_chunks, most_candidates
 from epo_jax.scoring.parents import ParentRows
@@ -80,7 +81,11 @@ def suffix_scores(
         return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, start, 0), scores, new)
 
     nothing = jnp.zeros(count + most, jnp.float32)
-    scores = jax.lax.fori_loop(0, block[-1] + 1, one, Scores(nothing, nothing))
+    trips = block[-1] + 1
+    if scorer.decoder.in_parts:
+        # Devices put layers together with each other, so all run the blocks of the one that has most of them.
+        trips = jax.lax.pmax(trips, DATA)
+    scores = jax.lax.fori_loop(0, trips, one, Scores(nothing, nothing))
     return jax.tree.map(lambda a: a[:count], scores)
 
 
@@ -210,7 +215,7 @@ def _head(
     axis: int | None,
 ) -> tuple[Array, Kept]:
     """Nats of each scored row's next token, and what is kept after rows that are read showed their logits."""
-    decoder = scorer.decoder
+    decoder = scorer.decoder.with_whole_head()
     layers = jnp.int32(decoder.config.layers)
     next_tokens = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))).reshape(-1)[rows.source]
     limit = rows_of_logits(decoder.config.vocab_size)

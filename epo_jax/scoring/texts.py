@@ -16,6 +16,7 @@ from epo_jax.errors import EpoError
 from epo_jax.features.base import READ, Feature, Places
 from epo_jax.models import LanguageModel
 from epo_jax.models.text_tokens import shown, tokens_of
+from epo_jax.parallel.placing import fetched
 from epo_jax.scoring.assemble import check_length, language_model_scorer, placed_features, targets_of
 from epo_jax.scoring.forward import features_for, rows_of_logits, run, surprisal, totals
 from epo_jax.scoring.reading import LAST, parse_reading
@@ -135,7 +136,7 @@ def _scored(
     for row, text in zip(ids, texts, strict=True):
         row[: len(text)] = text
     lengths = np.array([len(text) for text in texts], np.int32)
-    whole, nats, feature, cross_entropy, at_tokens = jax.device_get(_run(scorer, ids, lengths))
+    whole, nats, feature, cross_entropy, at_tokens = fetched(_run(scorer, ids, lengths))
     before, after = len(frozen.prefix), len(frozen.suffix)
     found = []
     for number, length in enumerate(lengths.tolist()):

@@ -83,8 +83,12 @@ class TwoModelScorer:
         """Gradient of each prompt's objective; V is the first model's, whose own tokens get its part alone."""
         found, parents = self.feature.gradients(ids, jnp.zeros_like(penalties), dream)
         fluent, more = self.fluency.gradients(ids, penalties, jnp.zeros_like(dream))
-        shared = min(found.shape[2], fluent.shape[2])
-        return found.at[..., :shared].add(fluent[..., :shared]), (parents, more)
+        # What only fills up the room for tokens has gradients that mean nothing.
+        shared = min(self.feature.vocabulary, self.fluency.vocabulary)
+        fluent = jnp.where(jnp.arange(fluent.shape[2]) < shared, fluent, 0)
+        width = found.shape[2]
+        fluent = jnp.pad(fluent[..., :width], ((0, 0), (0, 0), (0, max(0, width - fluent.shape[2]))))
+        return found + fluent, (parents, more)
 
     def evaluate(
         self,

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Int32
 
-from benchmarking import flops
 from benchmarking.results import GRADIENTS, ITERATION, PLAIN, SUFFIX, Difference, Line, Sample
 from epo_jax.epo import Algorithm, Candidates, State
 from epo_jax.models.config import DTYPES, DecoderConfig
+from epo_jax.planning import operations as flops
 
 T = TypeVar("T")
 # A measurement lasts at least this long, so that the clock and the way to the device do not matter.

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 import epo_jax
-from benchmarking import flops
 from benchmarking.peers import FOLDER, Peer, dreamy_task, nanogcg_task, started
 from benchmarking.programs import Ceiling, Pieces, Search, calls_for, difference, steps_for
 from benchmarking.results import (
@@ -33,6 +32,7 @@ from benchmarking.settings import LOGIT, Settings
 from epo_jax.dream.versions import versions
 from epo_jax.epo import State
 from epo_jax.models.random_model import RANDOM
+from epo_jax.planning import operations as flops
 from epo_jax.scoring.template import frozen_tokens
 
 Tell = Callable[[str], None]

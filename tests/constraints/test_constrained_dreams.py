@@ -21,13 +21,13 @@ TEMPLATE = Template(prefix="The quick b", suffix="g dog", bos="always")
 @pytest.fixture(autouse=True)
 def guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search itself may move nothing between host and device without saying so."""
-    search = loop._search
+    search = loop.searched
 
     def guarded(*arguments):
         with jax.transfer_guard("disallow"):
             return search(*arguments)
 
-    monkeypatch.setattr(loop, "_search", guarded)
+    monkeypatch.setattr(loop, "searched", guarded)
 
 
 def frozen(lm, template: Template) -> tuple[list[int], list[int]]:

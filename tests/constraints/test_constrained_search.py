@@ -188,7 +188,7 @@ def test_a_parent_that_cannot_be_changed_has_no_children_and_the_search_goes_on(
     algorithm, inspection = only(tokenizer, "do", texts=("dd", "oo", "od"), length=2)
     assert plain.text_of(tokenizer, histories_of(algorithm, inspection, 0).tolist()[0]) == "do"
     state = algorithm.init(jax.random.key(0))
-    record = Record(histories.of_state(jax.tree.map(lambda leaf: leaf[None], state)))
+    record = Record([histories.of_state(jax.tree.map(lambda leaf: leaf[None], state))])
     before = np.asarray(state.ids).copy()
     state, infos = algorithm.advance(state, 3, 4)
     assert not np.asarray(infos.scored).any()

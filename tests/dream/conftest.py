@@ -16,13 +16,13 @@ from epo_jax.dream import loop
 @pytest.fixture(autouse=True)
 def guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search itself may move nothing between host and device without saying so."""
-    search = loop._search
+    search = loop.searched
 
     def guarded(*arguments: Any) -> Any:
         with jax.transfer_guard("disallow"):
             return search(*arguments)
 
-    monkeypatch.setattr(loop, "_search", guarded)
+    monkeypatch.setattr(loop, "searched", guarded)
 
 
 @pytest.fixture(scope="session")

@@ -248,9 +248,9 @@ def test_parameters_that_the_device_has_no_room_for_are_refused(monkeypatch: pyt
     monkeypatch.setattr(device_room, "_room", lambda _device: 1000)
     with pytest.raises(epo_jax.EpoError, match=r"^the checkpoint: its [\d,]+ parameters take 0.0 GiB, and the device"):
         fill(config, tensors_of(config))
-    # On a mesh each device has a part, of a size that is not known here.
     mesh = make_mesh("data:1")
-    fill(config, tensors_of(config), sharding=lambda *_: NamedSharding(mesh, PartitionSpec()))
+    with pytest.raises(epo_jax.EpoError, match=r"^the checkpoint: its [\d,]+ parameters take 0.0 GiB, and the device"):
+        fill(config, tensors_of(config), sharding=lambda *_: NamedSharding(mesh, PartitionSpec()))
 
 
 def test_a_transform_that_fails_names_the_tensor_and_the_parameter() -> None:

@@ -37,15 +37,15 @@ def compare(
         "attribution": False,
     }
     one = epo_jax.dream(lm, names, config, **options)
-    search = loop._search
+    search = loop.searched
 
     def guarded(*arguments: object) -> object:
         with jax.transfer_guard("disallow"):
             return search(*arguments)
 
-    loop._search = guarded
+    loop.searched = guarded
     shared = epo_jax.dream(lm, names, config, mesh=make_mesh(mesh_text), **options)
-    loop._search = search
+    loop.searched = search
     pairs = list(zip(one, shared, strict=True))
     return {
         "same_ids": all(np.array_equal(a.history.ids, b.history.ids) for a, b in pairs),

@@ -6,8 +6,6 @@ python on_devices.py MODEL '[[dreams, population, children, "data:8"], ...]' pri
 from __future__ import annotations
 
 import json
-import math
-import re
 import sys
 
 import jax
@@ -16,25 +14,9 @@ import numpy as np
 import epo_jax
 from epo_jax.dream.chunks import CAPACITY
 from epo_jax.parallel import make_mesh, replicated
+from epo_jax.parallel.collectives import collectives
 
 LENGTH = 5
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
-COLLECTIVE = re.compile(
-    r"= (\S.*?) (all-gather|all-reduce|all-to-all|reduce-scatter|ragged-all-to-all|collective-permute|"
-    r"collective-broadcast|send|recv)(?:-start)?\("
-)
-
-
-def collectives(text: str) -> list[list]:
-    """Name, dtype and bytes of each array that a collective of a compiled program gives."""
-    found = []
-    for line in text.splitlines():
-        match = COLLECTIVE.search(line)
-        if match:
-            for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
-                count = math.prod(int(size) for size in shape.split(",") if size)
-                found.append([match[2], dtype, count * BYTES[dtype]])
-    return found
 
 
 def compare(lm: epo_jax.LanguageModel, dreams: int, population: int, children: int, mesh_text: str) -> dict:
@@ -65,7 +47,7 @@ def compare(lm: epo_jax.LanguageModel, dreams: int, population: int, children: i
         "scored": [len(b.history) for _, b in pairs],
         "told": [b.run.mesh for _, b in pairs],
         "compilations": events.count("/jax/core/compile/backend_compile_duration"),
-        "collectives": collectives(compiled.as_text()),
+        "collectives": [[one.kind, one.dtype, one.bytes] for one in collectives(compiled.as_text())],
         "places": sharing.devices * sharing.units * sharing.children_per_part,
     }
 

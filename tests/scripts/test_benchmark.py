@@ -16,10 +16,12 @@ from epo_jax.models.rotary import frequencies_of
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from benchmarking import flops, peers, results  # noqa: E402
+from benchmarking import peers, results  # noqa: E402
 from benchmarking.programs import edits_of, steps_for  # noqa: E402
 from benchmarking.results import CEILING, DREAMY, GRADIENTS, ITERATION, PLAIN, SUFFIX, Line, Sample, Section, Spread  # noqa: E402
 from benchmarking.settings import Settings, peer_source, whole_numbers  # noqa: E402
+
+from epo_jax.planning import operations as flops  # noqa: E402
 
 # A loop that is called as dreamy's is, and that records what it was given.
 DREAMY_LOOP = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "source", "br", "link"}
+VOID = {"meta", "img", "source", "br", "link", "input"}
 PNG = b"\x89PNG\r\n\x1a\n0"
 HOSTILE = (
     "</script><script>alert(1)</script>", "\"'&<>`", "&lt;b&gt;", "<img src=http://x onerror=alert(1)>", "\x00\x07\x1b",

@@ -1,0 +1,31 @@
+"""What a command line does when its machine is taken away: SIGTERM breaks in as Ctrl-C does, and what ran is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+# The exit code: a failure that passes, as sysexits.h calls it. The same command with --resume goes on.
+EXIT_CODE = 75
+
+
+class TerminatedError(BaseException):
+    """The process was asked to end; no Exception, so that nothing takes it for a failure of its own."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Raise a `TerminatedError` in the main thread where SIGTERM finds it."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    # A second one would break into what the first one makes us save.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise TerminatedError

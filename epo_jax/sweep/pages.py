@@ -1,0 +1,80 @@
+"""The sweep's index page, written anew now and then from the table, of which each file is read once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from pathlib import Path
+
+from epo_jax.errors import EpoError
+from epo_jax.report.index_html import IndexRow, render_index
+from epo_jax.sweep.folder import INDEX
+from epo_jax.sweep.table import TABLE, Row, part_names, read_part
+
+SECONDS_PER_PAGE = 60.0
+_REPORT = "report.html"
+
+
+class SweepPage:
+    """What the table holds, as far as the page needs it."""
+
+    def __init__(self, path: Path, title: str, dreams: int):
+        """Of a sweep's folder, with the page's title and the number of dreams of the whole sweep."""
+        self._path, self._title, self._dreams = path, title, dreams
+        self._rows: dict[str, list[IndexRow]] = {}
+        self._written = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Rows of the table."""
+        return sum(map(len, self._rows.values()))
+
+    @property
+    def failed(self) -> int:
+        """Those of them that tell of an error."""
+        return sum(bool(row.error) for rows in self._rows.values() for row in rows)
+
+    def read(self) -> None:
+        """Read the files that are new."""
+        for name in sorted(part_names(self._path / TABLE) - set(self._rows)):
+            self._rows[name] = [self._row(row) for row in read_part(self._path / TABLE, name)]
+
+    def write_if_due(self) -> None:
+        """Write the page, if that was not done lately."""
+        if time.monotonic() - self._written >= SECONDS_PER_PAGE:
+            self.write()
+
+    def write(self) -> None:
+        """Write the page.
+
+        Raises:
+            EpoError: it cannot be written.
+        """
+        rows = sorted((row for rows in self._rows.values() for row in rows), key=lambda row: row.number)
+        whole = self._path / f".{INDEX}-{uuid.uuid4().hex}"
+        try:
+            whole.write_text(render_index(self._title, rows, self._dreams), encoding="utf-8", newline="\n")
+            whole.replace(self._path / INDEX)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                whole.unlink(missing_ok=True)
+            raise EpoError(f"--output={self._path}: {INDEX} cannot be written ({error})") from error
+        self._written = time.monotonic()
+
+    def _row(self, row: Row) -> IndexRow:
+        link = f"{row['folder']}/{_REPORT}" if row["folder"] else ""
+        return IndexRow(
+            number=row["number"],
+            feature=row["feature"],
+            seed=row["seed"],
+            best=row["best_feature"],
+            best_cross_entropy=row["best_cross_entropy"],
+            best_text=row["best_text"] or "",
+            fluent=row["fluent_feature"],
+            fluent_cross_entropy=row["fluent_cross_entropy"],
+            fluent_text=row["fluent_text"] or "",
+            frontier=row["frontier_size"],
+            error=row["error"] or "",
+            link=link if link and (self._path / link).exists() else "",
+        )

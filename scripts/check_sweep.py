@@ -1,0 +1,103 @@
+"""Kill a sweep at random moments and see that each feature is in its results exactly once.
+
+python scripts/check_sweep.py --features=L0:25.N0:8 --kills=5 --output=checked
+
+runs scripts/sweep.py with a tiny budget, kills it with SIGKILL at random moments, lets the last run end, and prints how
+many features are in the table, how many are missing and how many are there more than once.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+from absl import flags
+
+from epo_jax import command_line
+from epo_jax.dream.result import load_result
+from epo_jax.errors import EpoError
+from epo_jax.sweep import listed_features
+from epo_jax.sweep.table import TABLE, part_names
+
+MODEL = flags.DEFINE_string("model", "smollm2-135m", "as scripts/sweep.py takes it")
+FEATURES = flags.DEFINE_multi_string("features", ["L0:25.N0:8"], "as scripts/sweep.py takes them")
+KILLS = flags.DEFINE_integer("kills", 5, "how often it is killed", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "of the moments")
+LATEST = flags.DEFINE_float("latest", 4.0, "seconds after a batch was seen in the table within which it is killed")
+AT_ONCE = flags.DEFINE_integer("dreams_at_once", 8, "dreams of a batch", lower_bound=1)
+OUTPUT = flags.DEFINE_string("output", None, "the sweep's folder; by default a temporary one")
+
+PROGRAM = "check_sweep"
+BUDGET = (
+    "--iterations=3",
+    "--population=2",
+    "--children=4",
+    "--length=5",
+    "--top_k=64",
+    "--noattribution",
+    "--noreports",
+)
+_SWEEP = Path(__file__).parent / "sweep.py"
+_POLL = 0.05  # seconds
+
+
+def main() -> None:
+    """Kill, let it end, count."""
+    features = listed_features(FEATURES.value)
+    with tempfile.TemporaryDirectory(prefix="epo_jax_sweep_") as temporary:
+        folder = Path(OUTPUT.value or temporary) / "sweep"
+        command = [sys.executable, str(_SWEEP), f"--model={MODEL.value}", f"--output={folder}", *BUDGET]
+        command += [f"--dreams_at_once={AT_ONCE.value}", *(f"--features={text}" for text in FEATURES.value)]
+        batches = -(-len(features) // AT_ONCE.value)
+        generator = random.Random(SEED.value)
+        # Before this many batches are done, each time; the last one leaves work for the run that ends.
+        moments = sorted(generator.randrange(batches) for _ in range(KILLS.value))
+        for number, moment in enumerate(moments, 1):
+            _killed(command, folder, moment, generator.uniform(0, LATEST.value))
+            print(
+                f"kill {number}: {len(part_names(folder / TABLE))} of {batches} batches were in the table", flush=True
+            )
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        table = pd.read_parquet(folder / TABLE)
+        counts = Counter(table["feature"])
+        missing, doubled = set(features) - set(counts), [name for name, count in counts.items() if count > 1]
+        broken = _broken_folders(folder, table)
+        print(
+            f"{len(features)} features, {KILLS.value} kills: {len(table)} rows, {len(missing)} missing, {len(doubled)} "
+            f"doubled, {table['error'].notna().sum()} failed, {broken} run folders that cannot be read"
+        )
+        if missing or doubled or broken or len(table) != len(features):
+            raise EpoError(f"{folder}: not each feature is there exactly once")
+
+
+def _killed(command: list[str], folder: Path, batches: int, later: float) -> None:
+    """Run the command, and kill it some seconds after so many batches are done."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(part_names(folder / TABLE)) < batches:
+            time.sleep(_POLL)
+        time.sleep(later)
+        if process.poll() is not None and process.returncode != 0:
+            raise EpoError(f"{' '.join(command)}: ended with exit code {process.returncode}")
+        process.send_signal(signal.SIGKILL)
+
+
+def _broken_folders(folder: Path, table: pd.DataFrame) -> int:
+    broken = 0
+    for row in table[table["error"].isna()].itertuples():
+        try:
+            same = load_result(folder / str(row.folder)).run.feature == row.feature
+        except EpoError:
+            same = False
+        broken += not same
+    return broken
+
+
+if __name__ == "__main__":
+    command_line.start(main, PROGRAM)

@@ -1,0 +1,261 @@
+"""Runs that are broken off and gone on with are the runs that were never broken off."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import epo_jax
+from epo_jax import Constraints, EPOConfig, EpoError, NonFiniteError
+from epo_jax.dream import chunks, loop, run_folder
+from epo_jax.dream import history as histories
+from epo_jax.dream.run_lock import RunLock
+
+# The shapes of test_dream.py, whose programs serve here too.
+SMALL = EPOConfig(iterations=7, population=3, children=4, length=5, top_k=40, restart_every=3)
+HISTORY = "history.npz"
+
+
+class BrokenOffError(Exception):
+    """What a callback raises."""
+
+
+def breaking_off(after: int):
+    def callback(told: epo_jax.Progress) -> None:
+        if told.iteration >= after:
+            raise BrokenOffError
+
+    return callback
+
+
+@pytest.fixture(autouse=True)
+def one_step_at_a_time(monkeypatch):
+    """Chunks of one step, so that runs can be broken off anywhere."""
+    monkeypatch.setattr(chunks.Pace, "steps", property(lambda _: 1))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, output=folder, report=False)
+    return folder
+
+
+def broken(lm, output, *after, feature="L1.N5", seed=4, config=SMALL, **options):
+    """A run that is broken off after some iterations, one after the other."""
+    for iteration in after:
+        with pytest.raises(BrokenOffError):
+            epo_jax.dream(
+                lm,
+                feature,
+                config,
+                seed=seed,
+                output=output,
+                resume=True,
+                report=False,
+                callback=breaking_off(iteration),
+                **{"checkpoint_every": 0, **options},
+            )
+    return output
+
+
+def gone_on(lm, output, feature="L1.N5", seed=4, config=SMALL, **options):
+    return epo_jax.dream(lm, feature, config, seed=seed, output=output, resume=True, report=False, **options)
+
+
+@pytest.mark.parametrize("after", [(1,), (3,), (2, 4, 6)])
+def test_a_run_that_is_broken_off_and_gone_on_with_has_the_bytes_of_the_unbroken_one(tiny, whole, tmp_path, after):
+    output = broken(tiny, tmp_path / "run", *after, checkpoint_every=60)
+    assert (output / "checkpoints" / str(after[-1])).is_dir()
+    told = []
+    made = gone_on(tiny, output, callback=told.append)
+    assert told[0].iteration == after[-1] + 1
+    assert told[-1].scored == len(made.history)
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+    assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert made.run.seconds > 0
+    assert epo_jax.load_result(output).run == made.run
+
+
+def test_several_dreams_and_children_that_are_looked_at_go_on_too(tiny, tmp_path):
+    asked = {
+        "feature": ["L0.N3", "L1.N5"],
+        "seed": [1, 2],
+        "constraints": Constraints(retokenize="reject"),
+        "scale": "random",
+    }
+    alone = gone_on(tiny, tmp_path / "whole", **asked)
+    output = broken(tiny, tmp_path / "run", 2, 5, **asked)
+    again = gone_on(tiny, output, **asked)
+    for name in ("L0.N3-seed1", "L1.N5-seed2"):
+        assert (output / name / HISTORY).read_bytes() == (tmp_path / "whole" / name / HISTORY).read_bytes()
+    assert sorted(os.listdir(output)) == ["L0.N3-seed1", "L1.N5-seed2"]
+    assert [result.run.scale_unit for result in again] == [result.run.scale_unit for result in alone]
+
+
+def test_a_run_that_has_ended_is_returned_as_it_is(tiny, whole, monkeypatch):
+    before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    monkeypatch.setattr(histories, "of_infos", lambda *_: pytest.fail("a step was made"))
+    made = gone_on(tiny, whole)
+    assert made.run == epo_jax.load_result(whole).run
+    assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": 5}, "seed 4 (now 5)"),
+        ({"feature": "L1.N6"}, "feature 'L1.N5' (now 'L1.N6')"),
+        ({"config": dataclasses.replace(SMALL, top_k=41)}, "search.top_k 40 (now 41)"),
+        ({"read": "max"}, "read 'last' (now 'max')"),
+        ({"constraints": Constraints(ascii_only=True)}, "constraints.ascii_only False (now True)"),
+    ],
+)
+def test_a_changed_setting_is_refused_with_the_difference(tiny, whole, tmp_path, changes, told):
+    unended = broken(tiny, tmp_path / "run", 2)
+    for folder in (whole, unended):
+        with pytest.raises(EpoError, match="--resume") as caught:
+            gone_on(tiny, folder, **changes)
+        assert told in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_changed_weights_under_one_name_are_refused(tiny, tmp_path):
+    output = broken(tiny, tmp_path / "run", 2)
+    params = jax.tree.map(lambda leaf: leaf, tiny.params)
+    table = params["embedding"]["embedding"]
+    params["embedding"]["embedding"] = table.replace(table.get_value().at[3, 3].add(1e-6))
+    with pytest.raises(EpoError, match=r"fingerprints\.model"):
+        gone_on(dataclasses.replace(tiny, params=params), output)
+
+
+def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_says_so(tiny, whole, tmp_path, caplog):
+    output = broken(tiny, tmp_path / "run", 5)
+    there = sorted((output / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    assert len(there) == 2, "the newest ones are kept"
+    for path in there[-1].rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+    with caplog.at_level(logging.WARNING):
+        gone_on(tiny, output)
+    assert f"{there[-1]} is damaged" in caplog.text
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_damaged_history_file_gives_way_to_an_older_state_and_says_so(tiny, whole, tmp_path, caplog, number):
+    output = broken(tiny, tmp_path / "run", 5)
+    file = sorted((output / "checkpoints" / "history").iterdir())[number]
+    os.truncate(file, file.stat().st_size // 2)
+    told = []
+    with caplog.at_level(logging.WARNING):
+        gone_on(tiny, output, callback=told.append)
+    assert f"{file} is damaged" in caplog.text
+    # Every checkpoint counts the first file.
+    assert (told[0].iteration == 1) == (number == 0)
+    assert ("starts anew" in caplog.text) == (number == 0)
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+
+
+def test_without_a_checkpoint_a_run_starts_anew_also_where_the_same_one_began(tiny, whole, tmp_path):
+    output = broken(tiny, tmp_path / "run", 2)
+    for path in (output / "checkpoints").glob("[0-9]*"):
+        shutil.rmtree(path)
+    told = []
+    gone_on(tiny, output, callback=told.append)
+    assert told[0].iteration == 1
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(EpoError, match="not empty"):
+        gone_on(tiny, tmp_path / "mine")
+
+
+def test_a_run_that_was_stopped_keeps_its_results_and_goes_on(tiny, whole, tmp_path):
+    def interrupt(told: epo_jax.Progress) -> None:
+        if told.iteration >= 3:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "run"
+    made = epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, output=output, callback=interrupt, report=False)
+    assert made.run.stopped == "interrupted after iteration 3"
+    assert len(epo_jax.load_result(output).history) == 3 + 12 * 3
+    with pytest.raises(EpoError, match="--resume"):
+        epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, output=output)
+    assert not gone_on(tiny, output).run.stopped
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+
+
+def test_two_runs_in_one_folder_are_refused_and_say_who_is_there(tiny, tmp_path):
+    output = broken(tiny, tmp_path / "run", 2)
+    lock = RunLock(output)
+    with pytest.raises(EpoError, match=f"process {os.getpid()} on "):
+        gone_on(tiny, output)
+    lock.release()
+    assert not gone_on(tiny, output).run.stopped
+
+
+def test_a_run_that_was_not_finite_says_so_again(tiny, tmp_path, monkeypatch):
+    fetch = histories.of_infos
+
+    def spoilt(*arguments):
+        chunk = fetch(*arguments)
+        chunk.feature[:, 0, 0] = np.nan
+        return chunk
+
+    monkeypatch.setattr(histories, "of_infos", spoilt)
+    messages = []
+    for _ in range(2):
+        with pytest.raises(NonFiniteError) as caught:
+            gone_on(tiny, tmp_path / "run")
+        messages.append(str(caught.value))
+        monkeypatch.setattr(histories, "of_infos", lambda *_: pytest.fail("a step was made"))
+    assert messages[0] == messages[1]
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_line_and_the_older_state_goes_on(
+    tiny, whole, tmp_path, monkeypatch
+):
+    output = broken(tiny, tmp_path / "run", 2)
+    write = run_folder.write_chunks
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_folder, "write_chunks", full)
+    with pytest.raises(EpoError, match=f"--output={output}: a checkpoint could not be written .*No space left"):
+        gone_on(tiny, output, checkpoint_every=0)
+    monkeypatch.setattr(run_folder, "write_chunks", write)
+    told = []
+    gone_on(tiny, output, callback=told.append)
+    assert told[0].iteration == 3
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+
+
+def test_what_is_asked_of_resuming_is_checked(tiny, tmp_path):
+    for options, told in (
+        ({"resume": True}, "--output"),
+        ({"resume": True, "overwrite": True, "output": tmp_path}, "give one of them"),
+        ({"checkpoint_every": -1.0}, "--checkpoint_every=-1.0"),
+        ({"keep_checkpoints": 0}, "--keep_checkpoints=0"),
+    ):
+        with pytest.raises(EpoError, match=told):
+            epo_jax.dream(tiny, "L1.N5", SMALL, **options)
+
+
+def test_another_version_is_told_and_allowed(tiny, whole, tmp_path, caplog, monkeypatch):
+    output = broken(tiny, tmp_path / "run", 2)
+    monkeypatch.setattr(loop, "versions", lambda: {"jax": "0.0"})
+    with caplog.at_level(logging.WARNING):
+        made = gone_on(tiny, output)
+    assert "jax" in caplog.text
+    assert "goes on after iteration 2" in caplog.text
+    np.testing.assert_array_equal(made.history.ids, epo_jax.load_result(whole).history.ids)
+    assert json.loads((output / "config.json").read_text())["versions"] == {"jax": "0.0"}
