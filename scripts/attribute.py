@@ -17,31 +17,19 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from texts import given
 from texts.sources import read_texts, writable
 
 import epo_jax
 from epo_jax import command_line
 from epo_jax.dream.attributions import drops_of
 from epo_jax.errors import EpoError
-from epo_jax.models.config import DTYPES
 from epo_jax.report import PromptDrops, write_attribution_png, write_attributions
 from epo_jax.report.tokens import visible
-from epo_jax.scoring.reading import LAST
-from epo_jax.scoring.template import BOS, Template, frozen_tokens
+from epo_jax.scoring.template import frozen_tokens
 from epo_jax.scoring.texts import text_ids
 
-MODEL = flags.DEFINE_string("model", "smollm2-135m", "embedded model's name, .gguf file, folder, or hub id")
-REVISION = flags.DEFINE_string("revision", None, "branch, tag or commit of a model of the hub")
-DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
 FEATURE = flags.DEFINE_string("feature", "L7.N690", 'what is read, such as "L10.N5" or "logit: dog"')
-TEXT = flags.DEFINE_multi_string("text", [], "a text; may be repeated")
-FILE = flags.DEFINE_multi_string("file", [], "file with a text on each line, - for standard input; may be repeated")
-PREFIX = flags.DEFINE_string("prefix", "", "frozen text before each text")
-SUFFIX = flags.DEFINE_string("suffix", "", "frozen text after each text")
-BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands first; auto does as the tokenizer does")
-READ = flags.DEFINE_string(
-    "read", LAST, "where the feature is read: last, max (over the text's tokens) or a position in the whole sequence"
-)
 ALTERNATIVES = flags.DEFINE_integer("alternatives", 32, "tokens that are put in each token's place", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "attribution", "files to write, without their endings .html, .png and .json")
 ENDINGS = (".html", ".png", ".json")
@@ -50,9 +38,9 @@ ENDINGS = (".html", ".png", ".json")
 def main() -> None:
     """Attribute, print, write."""
     paths = {ending: writable(OUTPUT.value + ending) for ending in ENDINGS}
-    texts = read_texts(TEXT.value, FILE.value)
-    template = Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value)
-    lm = epo_jax.load_model(MODEL.value, DTYPE.value, revision=REVISION.value)
+    texts = read_texts(given.TEXT.value, given.FILE.value)
+    template = given.template()
+    lm = given.load()
     feature = epo_jax.parse_feature(FEATURE.value, lm)
     frozen = frozen_tokens(lm, template)
     ids = [text_ids(lm, text, frozen) for text in texts]
@@ -61,12 +49,12 @@ def main() -> None:
     prompts = []
     for text, tokens in zip(texts, ids, strict=True):
         whole = np.array([[*frozen.prefix, *tokens, *frozen.suffix]], np.int32)
-        found = epo_jax.attribute(lm, feature, whole, template, read=READ.value, alternatives=ALTERNATIVES.value)
-        cross_entropy = float(epo_jax.score(lm, feature, whole, template, read=READ.value).cross_entropy[0])
+        found = epo_jax.attribute(lm, feature, whole, template, read=given.READ.value, alternatives=ALTERNATIVES.value)
+        cross_entropy = float(epo_jax.score(lm, feature, whole, template, read=given.READ.value).cross_entropy[0])
         drops += drops_of(found, [cross_entropy])
         prompts += [{"text": text, "cross_entropy": cross_entropy, **one} for one in found.to_json()["prompts"]]
         _print(console, text, found, cross_entropy)
-    told = {"model": lm.source, "feature": feature.name, "prefix": PREFIX.value, "suffix": SUFFIX.value}
+    told = {"model": lm.source, "feature": feature.name, "prefix": given.PREFIX.value, "suffix": given.SUFFIX.value}
     _write(paths, {**told, "prompts": prompts}, drops)
     console.print(f"written: {', '.join(map(str, paths.values()))}")
 

@@ -26,31 +26,20 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from texts import given
 from texts.paper import Compared, compare, facts
 from texts.sources import read_texts, writable
 
 import epo_jax
 from epo_jax import command_line
 from epo_jax.errors import EpoError, one_line
-from epo_jax.models.config import DTYPES
 from epo_jax.models.tokenizers import token_texts
 from epo_jax.report.tokens import visible
 from epo_jax.scoring.reading import LAST
-from epo_jax.scoring.template import BOS, Template, frozen_tokens
+from epo_jax.scoring.template import Template, frozen_tokens
 from epo_jax.scoring.texts import TextScores, score_texts, text_ids
 
-MODEL = flags.DEFINE_string("model", "smollm2-135m", "embedded model's name, .gguf file, folder, or hub id")
-REVISION = flags.DEFINE_string("revision", None, "branch, tag or commit of a model of the hub")
-DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
 FEATURE = flags.DEFINE_string("feature", None, 'what is read, such as "L10.N5" or "logit: dog"')
-TEXT = flags.DEFINE_multi_string("text", [], "a text; may be repeated")
-FILE = flags.DEFINE_multi_string("file", [], "file with a text on each line, - for standard input; may be repeated")
-PREFIX = flags.DEFINE_string("prefix", "", "frozen text before each text")
-SUFFIX = flags.DEFINE_string("suffix", "", "frozen text after each text")
-BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands first; auto does as the tokenizer does")
-READ = flags.DEFINE_string(
-    "read", LAST, "where the feature is read: last, max (over the text's tokens) or a position in the whole sequence"
-)
 TOKENS = flags.DEFINE_boolean("tokens", True, "whether tables of each text's tokens are printed")
 PAPER = flags.DEFINE_boolean("paper", False, "whether the published prompts of the paper are scored instead")
 OUTPUT = flags.DEFINE_string("output", None, "FILE.csv (a row for each token) or FILE.json to write")
@@ -59,14 +48,14 @@ OUTPUT = flags.DEFINE_string("output", None, "FILE.csv (a row for each token) or
 def main() -> None:
     """Score, print, write."""
     output = _output()
-    if PAPER.value and (TEXT.value or FILE.value or FEATURE.value or READ.value != LAST):
+    if PAPER.value and (given.TEXT.value or given.FILE.value or FEATURE.value or given.READ.value != LAST):
         raise EpoError("--paper: has its own texts and features; leave out --text, --file, --feature and --read")
-    texts = [] if PAPER.value else read_texts(TEXT.value, FILE.value)
+    texts = [] if PAPER.value else read_texts(given.TEXT.value, given.FILE.value)
     name = FEATURE.value or ""
     if not PAPER.value and not name:
         raise EpoError('--feature: none given; say what to read, such as --feature=L7.N690 or --feature="logit: dog"')
-    template = Template(PREFIX.value, SUFFIX.value, BOS_FLAG.value)
-    lm = epo_jax.load_model(MODEL.value, DTYPE.value, revision=REVISION.value)
+    template = given.template()
+    lm = given.load()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     if PAPER.value:
         rows = _paper(console, lm, template)
@@ -74,7 +63,7 @@ def main() -> None:
         feature = epo_jax.parse_feature(name, lm)
         frozen = frozen_tokens(lm, template)
         ids = [text_ids(lm, text, frozen) for text in texts]
-        scores = score_texts(lm, [feature] * len(ids), ids, template, read=READ.value)
+        scores = score_texts(lm, [feature] * len(ids), ids, template, read=given.READ.value)
         rows = _texts(console, lm, texts, scores)
     if output is not None:
         _write(output, rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ import pytest
 import tiny_models
 import torch
 import transformers
+from hub_server import HubServer
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 
 from epo_jax.dream import loop
 
@@ -114,3 +118,25 @@ def tiny(tiny_folder: Path) -> epo_jax.LanguageModel:
 def tiny_torch(tiny_folder: Path) -> torch.nn.Module:
     """The same in PyTorch."""
     return transformers.AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """The server, where the library finds it, with an empty cache, no login and no patience."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    # What a cut loses: the library writes whole pieces of this size.
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    wait = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: wait(min(seconds, 0.01)))
+    with HubServer().running() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        close_session()
+        yield server
+    close_session()

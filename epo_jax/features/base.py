@@ -157,3 +157,20 @@ class OneNumber:
     ) -> Float32[Array, ""]:
         """The largest number among the tokens that are read, be it one or many."""
         return jnp.where(places.read, values, -jnp.inf).max()
+
+
+class OneSite(OneNumber):
+    """What features share that are one number of a site of one block; they have the fields `layer` and `site`."""
+
+    layer: Int32[Array, "*R"]
+    site: str
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The site of every block."""
+        return (self.site,)
+
+    @property
+    def depth(self) -> Int32[Array, "*R"]:
+        """The site's block."""
+        return self.layer

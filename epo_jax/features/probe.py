@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int32
 
 from epo_jax.errors import EpoError
 from epo_jax.features.array_files import check_names, number, read_npz, vector
-from epo_jax.features.base import Label, OneNumber
+from epo_jax.features.base import Label, OneSite
 from epo_jax.features.site_names import parse_site, site_width
 from epo_jax.models import LanguageModel
 from epo_jax.models.decoder import PATTERN
@@ -23,7 +23,7 @@ WEIGHTS, BIAS = "weights", "bias"
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Probe(OneNumber):
+class Probe(OneSite):
     """A site's numbers dot weights, plus a bias.
 
     Attributes:
@@ -39,16 +39,6 @@ class Probe(OneNumber):
     bias: Float32[Array, "*R"]
     site: str = dataclasses.field(metadata={"static": True})
     label: Label = dataclasses.field(metadata={"static": True})
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The site of every block."""
-        return (self.site,)
-
-    @property
-    def depth(self) -> Int32[Array, "*R"]:
-        """The site's block."""
-        return self.layer
 
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, "*N"]

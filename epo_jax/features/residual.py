@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int32
 
 from epo_jax.errors import EpoError
 from epo_jax.features.array_files import read_npy, vector
-from epo_jax.features.base import Label, OneNumber
+from epo_jax.features.base import Label, OneSite
 from epo_jax.features.site_names import check_layer, check_middle
 from epo_jax.models import LanguageModel
 from epo_jax.models.decoder import RESID_MID, RESID_POST, RESID_PRE
@@ -27,7 +27,7 @@ _SITES = {"pre": RESID_PRE, "mid": RESID_MID, "post": RESID_POST}
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class ResidualDirection(OneNumber):
+class ResidualDirection(OneSite):
     """The residual stream, with zero mean and unit sample standard deviation, dot a vector (section 3.2 of the paper).
 
     Attributes:
@@ -41,16 +41,6 @@ class ResidualDirection(OneNumber):
     vector: Float32[Array, "*R D"]
     site: str = dataclasses.field(metadata={"static": True})
     label: Label = dataclasses.field(metadata={"static": True})
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The residual stream of every block."""
-        return (self.site,)
-
-    @property
-    def depth(self) -> Int32[Array, "*R"]:
-        """The block."""
-        return self.layer
 
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, " D"]

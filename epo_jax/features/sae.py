@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Int32
 from epo_jax.autoencoders import Autoencoder, Settings, open_autoencoder
 from epo_jax.autoencoders.settings import CONSTANT_NORM, GATED, JUMPRELU, LAYER_NORM, LOADING, TOPK
 from epo_jax.errors import EpoError
-from epo_jax.features.base import Label, OneNumber
+from epo_jax.features.base import Label, OneSite
 from epo_jax.features.site_names import parse_site, site_width
 from epo_jax.models import LanguageModel
 from epo_jax.models.decoder import ATTN_OUT, MLP_OUT, RESID_MID, RESID_POST, RESID_PRE, Z
@@ -45,7 +45,7 @@ class Source:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Latent(OneNumber):
+class Latent(OneSite):
     """A latent's pre-activation; see `autoencoders.LatentNumbers` for its numbers.
 
     What it gives is the larger, the nearer the latent is to being on, and the activation itself where it is on. Of a
@@ -88,16 +88,6 @@ class Latent(OneNumber):
     by_head: bool = dataclasses.field(metadata={"static": True})
     source: Source = dataclasses.field(metadata={"static": True})
     label: Label = dataclasses.field(metadata={"static": True})
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The site of every block."""
-        return (self.site,)
-
-    @property
-    def depth(self) -> Int32[Array, "*R"]:
-        """The site's block."""
-        return self.layer
 
     def observe(
         self, kept: Float32[Array, ""], site: str, layer: Int32[Array, ""], value: Float[Array, "*shape"]

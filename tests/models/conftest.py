@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,6 @@ import torch
 import transformers
 from family_configs import CONFIGS
 from hub_models import shards
-from hub_server import HubServer
-from huggingface_hub import constants
-from huggingface_hub.utils import close_session
 from spoiling import WEIGHTS
 
 
@@ -81,25 +77,3 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("repo")
     tiny_models.save(folder, "llama", seed=1)
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    """The server, where the library finds it, with an empty cache, no login and no patience."""
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-    # What a cut loses: the library writes whole pieces of this size.
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    wait = time.sleep
-    monkeypatch.setattr("time.sleep", lambda seconds: wait(min(seconds, 0.01)))
-    with HubServer().running() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        close_session()
-        yield server
-    close_session()

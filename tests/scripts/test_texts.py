@@ -44,7 +44,9 @@ def script() -> Callable[..., int]:
         except SystemExit as ended:
             return int(ended.code or 0)
         finally:
-            sys.modules.pop(name, None)
+            # Both, since a package keeps the modules that were imported from it.
+            for module in (name, "texts.given", "texts"):
+                sys.modules.pop(module, None)
             for flag in own_flags():
                 delattr(flags.FLAGS, flag)
             for flag, definition in others.items():
