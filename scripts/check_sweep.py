@@ -92,7 +92,7 @@ def _broken_folders(folder: Path, table: pd.DataFrame) -> int:
     broken = 0
     for row in table[table["error"].isna()].itertuples():
         try:
-            same = load_result(folder / str(row.folder)).run.feature == row.feature
+            same = load_result(folder / str(row.run_folder)).run.feature == row.feature
         except EpoError:
             same = False
         broken += not same

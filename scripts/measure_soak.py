@@ -41,7 +41,7 @@ def main() -> None:
         raise EpoError(f"{_PROC}/statm is not there, which tells how much memory the process has; Linux has it")
     programs = 0
 
-    def compiled(event: str, _: float, **__: object) -> None:
+    def compiled(event: str, *_: object, **__: object) -> None:
         nonlocal programs
         programs += event == COMPILED
 

@@ -111,8 +111,16 @@ def _trials(lm: LanguageModel, machine: Machine, dreams: list[int]) -> Iterator[
 
 
 def _line(trial: Trial) -> str:
-    took = "" if trial.compile_seconds is None else f"; compiled in {trial.compile_seconds:.0f} s"
-    return f"{_name(trial)}: {f'does not fit: {trial.refused}' if trial.refused else 'fits'}{took}"
+    if trial.refused:
+        return f"{_name(trial)}: does not fit: {trial.refused}"
+    moved = _moved(trial)
+    return f"{_name(trial)}: fits; compiled in {trial.compile_seconds:.0f} s; travels in an iteration: {moved}"
+
+
+def _moved(trial: Trial) -> str:
+    """What travels, by kind, the most first."""
+    kinds = sorted(trial.collectives.items(), key=lambda one: -one[1])
+    return ", ".join(f"{kind} {_size(count)}" for kind, count in kinds) or "nothing"
 
 
 def _name(trial: Trial) -> str:
@@ -120,15 +128,13 @@ def _name(trial: Trial) -> str:
 
 
 COLUMNS = (
-    *("mesh and dreams", "fits", "weights", "cache", "temporaries", "in all", "block rows", "travels/iteration"),
-    *("TFLOP/iteration", "compiler's count", "compiler's ms", "estimated s", "candidates/s", "compile s"),
+    *("mesh and dreams", "fits", "weights", "cache", "temporaries", "in all", "block rows", "travels"),
+    *("TFLOP", "TFLOP counted", "ms counted", "estimated s", "candidates/s", "compile s"),
 )
 
 
 def cells(trial: Trial) -> list[str]:
     """A trial's figures as text, one for each column."""
-    moved = ", ".join(f"{kind} {_size(count)}" for kind, count in sorted(trial.collectives.items()))
-    done = trial.needed is not None
 
     def of(value: float | None, form: str, factor: float = 1.0) -> str:
         return "" if value is None else format(value * factor, form)
@@ -141,7 +147,7 @@ def cells(trial: Trial) -> list[str]:
         "" if trial.temporaries is None else _size(trial.temporaries),
         "" if trial.needed is None else _size(trial.needed),
         of(trial.rows, ".0f"),
-        moved or ("none" if done else ""),
+        "" if trial.needed is None else _size(math.fsum(trial.collectives.values())),
         of(trial.operations, ".3g", 1e-12),
         of(trial.counted, ".3g", 1e-12),
         of(trial.compiler_seconds, ".3g", 1e3),
@@ -167,9 +173,9 @@ def _table(trials: list[Trial]) -> Table:
 
 def _notes(console: Console, machine: Machine, trials: list[Trial]) -> None:
     notes = [
-        "memory is of each device; temporaries hold the cache; what travels is what one device gets, with loops as "
-        "often as they run on average",
-        "the compiler's count (TFLOP of one device) and milliseconds take each loop's body once",
+        "memory is of each device; temporaries hold the cache; what travels is what one device gets in an iteration, "
+        "with loops as often as they run on average",
+        "TFLOP: of an iteration, on all devices; counted: by the compiler for one device, with each loop's body once",
     ]
     if machine.peaks is None:
         notes.append(f"no estimate of seconds: what {machine.kind} does at most is not known here")

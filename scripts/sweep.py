@@ -79,11 +79,12 @@ def _main() -> None:
 
 
 def _sweep(console: Console) -> Summary:
-    if not OUTPUT.value:
+    output = OUTPUT.value
+    if not output:
         command_line.refuse("--output: none given; a sweep needs a folder that it can go on in", PROGRAM)
     use_compilation_cache(search_flags.CACHE_DIR.value)
     config = search_flags.search_config(console)
-    processes.on_writer(lambda: str(check_sweep_folder(OUTPUT.value)), "folder")
+    processes.on_writer(lambda: str(check_sweep_folder(output)), "folder")
     features = processes.on_writer(lambda: listed_features(FEATURES.value, FEATURES_FILE.value), "features")
     seeds = list(dict.fromkeys(seed for given in search_flags.SEED.value for seed in expand_seeds(given)))
     parse_scale(search_flags.SCALE.value)
@@ -99,18 +100,18 @@ def _sweep(console: Console) -> Summary:
     }
     template = search_flags.frozen_text()
     # Several processes share the work of one search.
-    mesh = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
-    if mesh is not None and mesh != AUTO:
-        mesh = make_mesh(mesh)
+    text = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
+    mesh = text if text is None or text == AUTO else make_mesh(text)
     lm, fluency_model = search_flags.load_models(console, mesh)
-    console.print(f"{len(features) * len(seeds)} dreams of {lm.source} in {OUTPUT.value}", soft_wrap=True)
+    dreams = len(features) * len(seeds)
+    console.print(f"{dreams} dream{'' if dreams == 1 else 's'} of {lm.source} in {output}", soft_wrap=True)
     with SweepLive(console) as live:
         return sweep(
             lm,
             features,
             config,
             seed=seeds,
-            output=OUTPUT.value,
+            output=output,
             dreams_at_once=DREAMS_AT_ONCE.value,
             reports=REPORTS.value,
             callback=live.update,

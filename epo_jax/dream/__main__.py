@@ -12,6 +12,7 @@ import datetime
 import itertools
 import os
 import sys
+from pathlib import Path
 
 from absl import flags
 from rich.console import Console
@@ -21,10 +22,11 @@ from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.dream import process_flags, search_flags
 from epo_jax.dream.batch import folder_names, safe_name
 from epo_jax.dream.live import Live
-from epo_jax.dream.loop import NonFiniteError, dream
+from epo_jax.dream.loop import dream
+from epo_jax.dream.outcome import NonFiniteError
 from epo_jax.dream.preemption import EXIT_CODE, TerminatedError, terminable
 from epo_jax.dream.ranges import expand, expand_seeds
-from epo_jax.dream.result import Result, check_folder
+from epo_jax.dream.result import CHECKPOINTS, Result, check_folder
 from epo_jax.dream.run_folder import check_keeping
 from epo_jax.dream.table import dreams_table
 from epo_jax.features import parse_feature
@@ -69,6 +71,7 @@ def main() -> None:
 def _main() -> None:
     console = Console(highlight=False, quiet=not processes.is_writer())
     results: list[Result] = []
+    output = ""
     try:
         use_compilation_cache(search_flags.CACHE_DIR.value)
         config = search_flags.search_config(console)
@@ -85,9 +88,8 @@ def _main() -> None:
         output = OUTPUT.value or processes.agreed(_default_output(FEATURE.value), "output")
         processes.on_writer(lambda: str(check_folder(output, OVERWRITE.value or RESUME.value)), "folder")
         # Several processes share the work of one search.
-        mesh = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
-        if mesh is not None and mesh != AUTO:
-            mesh = make_mesh(mesh)
+        asked = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
+        mesh = asked if asked is None or asked == AUTO else make_mesh(asked)
         parse_scale(search_flags.SCALE.value)
         constraints = search_flags.constraints()
         template = search_flags.frozen_text()
@@ -129,8 +131,15 @@ def _main() -> None:
             _report(console, error.results, output)
         raise
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted before anything was scored", file=sys.stderr)
+        if output and (Path(output) / CHECKPOINTS).is_dir():
+            told = f"interrupted; everything found so far is in {output}, and --resume goes on"
+        else:
+            told = "interrupted before anything was scored"
+        if processes.is_writer():
+            print(f"{PROGRAM}: {told}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except TerminatedError as error:
+        raise TerminatedError(f"--output={output}" if output else "--output") from error
     _report(console, results, output)
     if results[0].run.stopped:
         if processes.is_writer():
@@ -164,8 +173,8 @@ def terminable_main() -> None:
     try:
         with terminable():
             main()
-    except TerminatedError:
-        print(f"{PROGRAM}: terminated; the same command with --output and --resume goes on", file=sys.stderr)
+    except TerminatedError as error:
+        print(f"{PROGRAM}: terminated; the same command with {error} and --resume goes on", file=sys.stderr)
         sys.exit(EXIT_CODE)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from epo_jax.dream.history_files import DamagedError
+from epo_jax.dream.history_files import DamagedError, on_disk
 from epo_jax.errors import one_line
 from epo_jax.parallel import processes
 
@@ -57,6 +57,7 @@ def save_checkpoint(folder: Path, iteration: int, state: HostState, told: Mappin
     if iteration not in checkpoints(folder):
         with _by_the_writer_alone(), _one_error_alone():
             v1.save(folder / str(iteration), tree)
+        _settle(folder, folder / str(iteration))
     for older in checkpoints(folder)[:-keep]:
         remove_checkpoint(folder, older)
 
@@ -102,6 +103,14 @@ def remove_unfinished(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _settle(folder: Path, checkpoint: Path) -> None:
+    # Orbax leaves names and its own small files to the system, which a machine that is switched off takes with it.
+    for path in checkpoint.rglob("*"):
+        on_disk(path)
+    on_disk(checkpoint)
+    on_disk(folder)
+
+
 @contextlib.contextmanager
 def _by_the_writer_alone() -> Iterator[None]:
     from orbax.checkpoint import v1
@@ -124,8 +133,11 @@ def _one_error_alone() -> Iterator[None]:
         log.setLevel(logging.CRITICAL)
     try:
         yield
-    finally:
+    except BaseException:
+        # What asyncio says of errors that nobody asked for, it says when they are collected.
         gc.collect()
+        raise
+    finally:
         for log, level in zip(logs, before, strict=True):
             log.setLevel(level)
 

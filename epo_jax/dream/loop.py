@@ -18,7 +18,7 @@ from epo_jax.dream.attributions import with_attributions
 from epo_jax.dream.batch import is_several, pairs, run_folders
 from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.memory import rows_alone, rows_of
-from epo_jax.dream.outcome import failure, full_frontier
+from epo_jax.dream.outcome import checked, result_of
 from epo_jax.dream.preparation import first_state, kept_state, ran_on, tell_changes, with_room
 from epo_jax.dream.progress import Callback
 from epo_jax.dream.result import MODEL_COMMIT, Result, Run, writable_folder
@@ -36,20 +36,6 @@ from epo_jax.scoring.api import feature_scales
 from epo_jax.scoring.reading import LAST
 from epo_jax.scoring.scale import NONE, Scale
 from epo_jax.scoring.template import frozen_tokens
-
-
-class NonFiniteError(EpoError):
-    """A score that is not a finite number.
-
-    Attributes:
-        result: all that was scored until then; of several dreams, of the first that met one.
-        results: those of all dreams.
-    """
-
-    def __init__(self, message: str, result: Result, results: Sequence[Result]):
-        super().__init__(message)
-        self.result = result
-        self.results = list(results)
 
 
 class _Options(TypedDict, total=False):
@@ -231,7 +217,7 @@ def dream(
                 )
             )
             if place.results is not None:
-                return _given(lm, features, place.results, several)
+                return checked(lm, features, place.results, several)
         kept = None if place is None else place.kept
         # Always a list, so that one dream and several are one program's work.
         scales = (
@@ -285,40 +271,24 @@ def dream(
             place.begin({"ran_on": where, "rows": rows_of(algorithm), "scales": numbers}, started)
         trace = None if profile_dir is None else writable_folder(profile_dir, "profile_dir")
         record, stopped = searched(algorithm, state, config, callback, trace, inspection.rejects, place)
-        seconds = round(time.monotonic() - started if place is None else place.seconds, 3)
-        results = []
-        for number, (one, its_scale) in enumerate(zip(features, scales, strict=True)):
-            history = record.history(number)
-            run = dataclasses.replace(
-                runs[number],
-                seconds=seconds,
-                stopped=failure(lm, one, history) or stopped,
-                scale_offset=its_scale.offset,
-                scale_unit=its_scale.unit,
-                micro_batch=rows_alone(algorithm, micro_batch),
-            )
-            frontier = full_frontier(
+        seconds = round(time.monotonic() - started if place is None else place.saving.seconds, 3)
+        rows = rows_alone(algorithm, micro_batch)
+        runs = [dataclasses.replace(run, seconds=seconds, stopped=stopped, micro_batch=rows) for run in runs]
+        results = [
+            result_of(
                 lm,
                 one,
-                history,
+                record.history(number),
+                runs[number],
                 template=template,
                 read=read,
-                scale=None if run.scale == NONE else its_scale,
+                scale=its_scale,
                 survival=inspection.survival,
             )
-            results.append(Result(frontier, history, run))
+            for number, (one, its_scale) in enumerate(zip(features, scales, strict=True))
+        ]
         if attribution and not stopped:
             results = with_attributions(algorithm, results, lm.tokenizer)
         if place is not None:
             place.finish(results, stopped, report)
-    return _given(lm, features, results, several)
-
-
-def _given(
-    lm: LanguageModel, features: Sequence[Feature], results: Sequence[Result], several: bool
-) -> Result | list[Result]:
-    for one, result in zip(features, results, strict=True):
-        wrong = failure(lm, one, result.history)
-        if wrong:
-            raise NonFiniteError(wrong, result, results)
-    return list(results) if several else results[0]
+    return checked(lm, features, results, several)

@@ -21,11 +21,15 @@ _FORMS = tuple(
 _SEEDS = re.compile(r"(\d+):(\d+)")
 
 
-def expand(text: str) -> list[str]:
+def expand(text: str, flag: str = "feature") -> list[str]:
     """The feature strings that a text with ranges stands for; others are verbatim.
 
     "L10.N0:64", "L0:12.N0:100", "attention:L0:12.H0:8:0", "residual:L0:12:FILE.npy", "residual:L3:random:0:60", and
     these with a leading "-".
+
+    Args:
+        text: a feature string, with ranges or without.
+        flag: which named it, for what is said about it.
 
     Raises:
         EpoError: a range that holds nothing, or too much.
@@ -34,12 +38,12 @@ def expand(text: str) -> list[str]:
     if match is None:
         return [text]
     start, first, last, between, *rest = match.groups()
-    layers = _range("feature", text, first, last)
+    layers = _range(flag, text, first, last)
     if not rest:
-        _check_count("feature", text, len(layers))
+        _check_count(flag, text, len(layers))
         return [f"{start}{layer}{between}" for layer in layers]
-    indices = _range("feature", text, rest[0], rest[1])
-    _check_count("feature", text, len(layers) * len(indices))
+    indices = _range(flag, text, rest[0], rest[1])
+    _check_count(flag, text, len(layers) * len(indices))
     return [f"{start}{layer}{between}{index}{rest[2]}" for layer in layers for index in indices]
 
 

@@ -4,34 +4,28 @@
     checkpoints/history/         what was scored, see `history_files`
     checkpoints/ITERATION/       the state after an iteration, by Orbax; it says how many files of history count
 
-What is saved is written by a thread, so that neither the search nor a signal ever stands in the middle of it.
+Of several processes only the writer looks at files; it tells the others what it found.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 import pickle
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
-
-from epo_jax.dream.checkpoint import checkpoints, remove_checkpoint, remove_unfinished, save_checkpoint
-from epo_jax.dream.history import Chunk
-from epo_jax.dream.history_files import on_disk, write_chunks, write_whole
+from epo_jax.dream.checkpoint import checkpoints, remove_checkpoint, remove_unfinished
+from epo_jax.dream.history_files import on_disk, write_whole
 from epo_jax.dream.identity import identity
 from epo_jax.dream.result import BEGUN, CHECKPOINTS, DONE, Result, Run, check_folder, prepare_folder
 from epo_jax.dream.resuming import HISTORY, RUN, Found, Kept, found
 from epo_jax.dream.run_lock import RunLock
-from epo_jax.errors import EpoError, one_line
+from epo_jax.dream.saving import Saving
+from epo_jax.errors import EpoError
 from epo_jax.parallel import processes
 
 # By default: seconds between checkpoints, and how many stay.
@@ -59,12 +53,10 @@ def check_keeping(output: str | Path | None, overwrite: bool, resume: bool, ever
 class RunFolder:
     """The folder of one dream, or of the folders of several, while they run.
 
-    Of several processes only the writer looks at files; it tells the others what it found.
-
     Attributes:
         results: of the run, if it has ended already.
         kept: what an earlier part of it left; None where there is nothing.
-        told: what checkpoints say beside the state.
+        saving: its checkpoints.
     """
 
     def __init__(
@@ -85,23 +77,16 @@ class RunFolder:
         """
         self._output, self._folders, self._runs = Path(output).expanduser(), folders, runs
         self._here = self._output / CHECKPOINTS
-        self._resume, self._overwrite, self._every, self._keep = resume, overwrite, every, keep
+        self._resume, self._overwrite = resume, overwrite
         self._lock: RunLock | None = None
-        self._worker: ThreadPoolExecutor | None = None
-        self._saving: tuple[Future[None], int] | None = None
-        self._chunks: list[Chunk] = []
-        # Chunks and files that are saved, and what is to be saved next: how many chunks with which state.
-        self._written, self._files = 0, 0
-        self._newest: tuple[int, Mapping[str, jax.Array]] = (0, {})
-        self._began = self._saved_at = time.monotonic()
-        self._before = 0.0
         # From the beginning of the search until the results are written.
         self._under_way = False
-        self.told: dict[str, Any] = {}
+        self.saving = Saving(self._here, every, keep)
         self.results: Sequence[Result] | None = None
         self.kept: Kept | None = None
         if resume:
-            self._take(self._look())
+            looked = self._look()
+            self.results, self.kept = looked.results, looked.kept
 
     def __enter__(self) -> RunFolder:
         return self
@@ -113,28 +98,22 @@ class RunFolder:
             if error is not None and self._under_way:
                 self._keep_for(error)
         finally:
-            if self._worker is not None:
-                self._worker.shutdown()
+            self.saving.close()
             if self._lock is not None:
                 self._lock.release()
 
     def _keep_for(self, error: BaseException) -> None:
         """Save what there is when something broke the run off."""
         try:
-            self.save()
+            self.saving.save()
         except EpoError as failed:
             # Whoever only asks for an end is told that not all was saved; a failure of the run is told first.
             if not isinstance(error, Exception):
                 raise
             error.add_note(str(failed))
-        if not self._files and processes.is_writer():
+        if not self.saving.files and processes.is_writer():
             # Nothing was kept that could be gone on with.
             self._clear()
-
-    @property
-    def seconds(self) -> float:
-        """What the run has taken, its earlier parts included."""
-        return self._before + time.monotonic() - self._began
 
     def begin(self, told: Mapping[str, Any], started: float) -> None:
         """Make the folder ready for the search, which begins now.
@@ -146,37 +125,9 @@ class RunFolder:
         Raises:
             EpoError: the folder cannot be written, or another run is at work there.
         """
-        self.told = dict(told)
         processes.on_writer(self._begin, "begin")
-        self._began, self._saved_at = started, time.monotonic()
+        self.saving.begin(told, started, self.kept)
         self._under_way = True
-
-    def add(self, chunk: Chunk, state: Mapping[str, jax.Array]) -> None:
-        """What was scored next, and the state after it, which nobody may give away."""
-        self._chunks.append(chunk)
-        # In one assignment, so that a signal finds both or neither.
-        self._newest = (len(self._chunks), state)
-
-    def save_if_due(self) -> None:
-        """Begin to save if it is time and nothing is being saved.
-
-        Raises:
-            EpoError: what was begun before could not be written.
-        """
-        if self._saving is not None and self._saving[0].done():
-            self._collect()
-        if self._saving is None and time.monotonic() - self._saved_at >= self._every:
-            self._submit()
-
-    def save(self) -> None:
-        """Save now, and wait for it.
-
-        Raises:
-            EpoError: it could not be written.
-        """
-        self._collect()
-        self._submit()
-        self._collect()
 
     def finish(self, results: Sequence[Result], stopped: str, report: bool) -> None:
         """Write the results; what was kept for going on is removed once they are there, unless the run was stopped.
@@ -189,7 +140,7 @@ class RunFolder:
         Raises:
             EpoError: they cannot be written.
         """
-        self._collect()
+        self.saving.wait()
 
         def write() -> None:
             for folder, result in zip(self._folders, results, strict=True):
@@ -221,12 +172,6 @@ class RunFolder:
         told: Found = pickle.loads(processes.agreed_bytes(pickle.dumps(looked[0]) if looked else b"", "resumed"))
         return told
 
-    def _take(self, looked: Found) -> None:
-        self.results, self.kept = looked.results, looked.kept
-        if self.kept is not None:
-            self._chunks, self._files = list(self.kept.chunks), self.kept.told["files"]
-            self._written, self._before = len(self._chunks), self.kept.told["seconds"]
-
     def _begin(self) -> None:
         if self._lock is None:
             for folder in (self._output, *self._folders):
@@ -254,44 +199,6 @@ class RunFolder:
         except OSError as error:
             raise EpoError(f"--output={self._output}: cannot be written ({error})") from error
 
-    def _submit(self) -> None:
-        count, state = self._newest
-        self._saved_at = time.monotonic()
-        if count <= self._written or not processes.is_writer():
-            return
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, "checkpoints")
-        told = {**self.told, "files": self._files + 1, "seconds": self.seconds}
-        chunks = self._chunks[self._written : count]
-        self._saving = (self._worker.submit(self._write, chunks, state, told), count)
-
-    def _write(self, chunks: Sequence[Chunk], state: Mapping[str, jax.Array], told: Mapping[str, Any]) -> None:
-        # What a checkpoint counts is on the disk before the checkpoint is there.
-        iteration = int(chunks[-1].iteration[-1])
-        try:
-            write_chunks(self._here / HISTORY, told["files"] - 1, chunks)
-            save_checkpoint(self._here, iteration, jax.device_get(dict(state)), told, self._keep)
-        except BaseException:
-            # On a full disk what was begun would stand in the way of all that follows.
-            remove_unfinished(self._here)
-            raise
-
-    def _collect(self) -> None:
-        """Wait for what is being saved; a signal that breaks in leaves it to be waited for again."""
-        if self._saving is None:
-            return
-        future, count = self._saving
-        try:
-            future.result()
-        # Orbax and what it stands on raise all kinds of exceptions where a disk is full.
-        except Exception as error:
-            self._saving = None
-            raise EpoError(
-                f"--output={self._output}: a checkpoint could not be written ({_why(error)}); what was kept before "
-                "stays, and --resume goes on from it"
-            ) from error
-        self._written, self._files, self._saving = count, self._files + 1, None
-
     def _end(self) -> None:
         try:
             for folder in self._folders:
@@ -310,9 +217,3 @@ class RunFolder:
         if self._here.is_dir():
             done = self._here.rename(self._output / DONE)
             shutil.rmtree(done, ignore_errors=True)
-
-
-def _why(error: Exception) -> str:
-    # Orbax tells of a full disk at the end of a long account of what it was about to write.
-    said = os.strerror(errno.ENOSPC)
-    return said if said in str(error) else one_line(error)

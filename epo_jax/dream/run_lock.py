@@ -52,6 +52,21 @@ class RunLock:
         os.close(self._file)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a run is at work in a folder, which need not exist; another process's, or one of this one."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    try:
+        os.close(_locked(path))
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Whoever begins there is told what is wrong.
+        return False
+    return False
+
+
 def _locked(path: Path) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

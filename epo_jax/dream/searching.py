@@ -9,6 +9,7 @@ from epo_jax.config import EPOConfig
 from epo_jax.constraints import Survival
 from epo_jax.dream import history as histories
 from epo_jax.dream.chunks import advanced, plain_state
+from epo_jax.dream.preemption import end_if_asked
 from epo_jax.dream.progress import Callback, Progress
 from epo_jax.dream.record import Record
 from epo_jax.dream.run_folder import RunFolder
@@ -47,7 +48,7 @@ def searched(
     else:
         record = Record([histories.of_state(state)])
         if place is not None:
-            place.add(record.initial, plain_state(state))
+            place.saving.add(record.initial, plain_state(state))
     stopped = ""
     if not record.alive or record.iteration >= config.iterations:
         return record, stopped
@@ -59,8 +60,9 @@ def searched(
         try:
             for chunk, pace, after in chunks:
                 if place is not None and after is not None:
-                    place.add(chunk, after)
+                    place.saving.add(chunk, after)
                 record.add(chunk)
+                end_if_asked()
                 rate = pace.steps_per_second
                 done = record.iteration
                 told = Progress(
@@ -77,11 +79,11 @@ def searched(
                     stopped = f"stopped by the callback after iteration {done}"
                     break
                 if place is not None:
-                    place.save_if_due()
+                    place.saving.save_if_due()
                 if not record.alive:
                     break
         except KeyboardInterrupt:
             stopped = f"interrupted after iteration {record.iteration}"
     if place is not None and stopped:
-        place.save()
+        place.saving.save()
     return record, stopped

@@ -23,7 +23,7 @@ function number(value, digits) {
 
 function drawn(row) {
   const line = document.createElement("tr");
-  cell(line, "v", row[0]);
+  cell(line, "v n", row[0]);
   const feature = cell(line, "f", row[11] ? "" : row[1]);
   if (row[11]) {
     const link = document.createElement("a");
@@ -36,7 +36,7 @@ function drawn(row) {
     cell(line, "error", row[10]).colSpan = 7;
     return line;
   }
-  cell(line, "v", number(row[6], 3), "below the limit");
+  cell(line, "v", number(row[6], 3), "best below " + body.dataset.limit);
   cell(line, "v", number(row[7], 2), "nats/token");
   cell(line, "p", row[8]);
   cell(line, "v", number(row[3], 3), "best");

@@ -71,7 +71,7 @@ def render_index(title: str, rows: Sequence[IndexRow], dreams: int) -> str:
             _number(row.fluent_cross_entropy),
             visible(row.fluent_text) if row.fluent_text else "",
             row.frontier,
-            one_line(row.error),
+            one_line(row.error.removeprefix(f"--feature={row.feature}: ")),
             row.link,
         ]
         for row in rows

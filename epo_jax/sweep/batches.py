@@ -118,6 +118,17 @@ def kinds_of(lm: LanguageModel) -> Callable[[str], Hashable]:
     return kind_of
 
 
+def is_about(error: str, feature: str) -> bool:
+    """Whether an error is about a feature, or about one that it is made of, as "-L0.N1" is of L0.N1."""
+    flag = "--feature="
+    if not error.startswith(flag):
+        return False
+    told = error.removeprefix(flag)
+    starts = [0, *(at + 1 for at, character in enumerate(feature) if character in "-(")]
+    ends = [len(feature), *(at for at, character in enumerate(feature) if character == ")")]
+    return any(told.startswith(f"{feature[start:end]}: ") for start in starts for end in ends if start < end)
+
+
 def run_folders(items: Sequence[Item]) -> list[str]:
     """The names of the run folders that `dream` makes for dreams that are advanced together."""
     return folder_names([(item.feature, item.seed) for item in items])

@@ -44,7 +44,7 @@ def _lines(file: str | Path) -> list[str]:
 def _expanded(text: str) -> Sequence[str]:
     match = _LATENTS.fullmatch(text)
     if match is None:
-        return expand(text)
+        return expand(text, "features")
     sign, name, numbers = match.groups()
     first, _, last = numbers.partition(":")
     # The last colon divides, so that a folder may end in a colon and a number.

@@ -17,28 +17,28 @@ _REPORT = "report.html"
 
 
 class SweepPage:
-    """What the table holds, as far as the page needs it."""
+    """What the table holds, as far as the page needs it.
+
+    Attributes:
+        done: rows of the table.
+        failed: those of them that tell of an error.
+    """
 
     def __init__(self, path: Path, title: str, dreams: int):
         """Of a sweep's folder, with the page's title and the number of dreams of the whole sweep."""
         self._path, self._title, self._dreams = path, title, dreams
         self._rows: dict[str, list[IndexRow]] = {}
         self._written = time.monotonic()
-
-    @property
-    def done(self) -> int:
-        """Rows of the table."""
-        return sum(map(len, self._rows.values()))
-
-    @property
-    def failed(self) -> int:
-        """Those of them that tell of an error."""
-        return sum(bool(row.error) for rows in self._rows.values() for row in rows)
+        # Counted as they come, since they are asked for after each visit to the host.
+        self.done, self.failed = 0, 0
 
     def read(self) -> None:
         """Read the files that are new."""
         for name in sorted(part_names(self._path / TABLE) - set(self._rows)):
-            self._rows[name] = [self._row(row) for row in read_part(self._path / TABLE, name)]
+            rows = [self._row(row) for row in read_part(self._path / TABLE, name)]
+            self._rows[name] = rows
+            self.done += len(rows)
+            self.failed += sum(bool(row.error) for row in rows)
 
     def write_if_due(self) -> None:
         """Write the page, if that was not done lately."""
@@ -63,15 +63,15 @@ class SweepPage:
         self._written = time.monotonic()
 
     def _row(self, row: Row) -> IndexRow:
-        link = f"{row['folder']}/{_REPORT}" if row["folder"] else ""
+        link = f"{row['run_folder']}/{_REPORT}" if row["run_folder"] else ""
         return IndexRow(
             number=row["number"],
             feature=row["feature"],
             seed=row["seed"],
-            best=row["best_feature"],
+            best=row["best_value"],
             best_cross_entropy=row["best_cross_entropy"],
             best_text=row["best_text"] or "",
-            fluent=row["fluent_feature"],
+            fluent=row["fluent_value"],
             fluent_cross_entropy=row["fluent_cross_entropy"],
             fluent_text=row["fluent_text"] or "",
             frontier=row["frontier_size"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable as Function
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,16 @@ from epo_jax.config import EPOConfig
 from epo_jax.constraints import Constraints
 from epo_jax.dream import NonFiniteError, Progress, Result, dream
 from epo_jax.dream.batch import pairs
+from epo_jax.dream.run_folder import EVERY, KEEP, check_keeping
+from epo_jax.dream.run_lock import is_held
 from epo_jax.errors import EpoError
 from epo_jax.models import LanguageModel
 from epo_jax.parallel.processes import agreed, is_writer, on_writer
+from epo_jax.parallel.stopping import stop_wanted
 from epo_jax.scoring.template import Template, frozen_tokens
 from epo_jax.sweep.at_once import dreams_at_once as at_once_by_default
-from epo_jax.sweep.batches import Layout, Unusable, divided, kinds_of, run_folders
-from epo_jax.sweep.claims import Claim, Claims
+from epo_jax.sweep.batches import Layout, Unusable, divided, is_about, kinds_of, run_folders
+from epo_jax.sweep.claims import STALE_AFTER, Claim, Claims
 from epo_jax.sweep.folder import CLAIMS, DREAMS, check_sweep_folder, opened
 from epo_jax.sweep.pages import SweepPage
 from epo_jax.sweep.progress import Callback, SweepProgress, seconds_left
@@ -87,6 +91,8 @@ def sweep(
     config = config or EPOConfig()
     if dreams_at_once is not None and (isinstance(dreams_at_once, bool) or dreams_at_once < 1):
         raise EpoError(f"--dreams_at_once={dreams_at_once}: must be a whole number of at least 1")
+    keeping = options.get("checkpoint_every", EVERY), options.get("keep_checkpoints", KEEP)
+    check_keeping(output, False, True, *keeping)
     seeds = [number for _, number in pairs("", [seed] if isinstance(seed, int) else seed)]
     path = Path(on_writer(lambda: str(check_sweep_folder(output))))
     tokens = whole_tokens(lm, config, options.get("template"))
@@ -128,6 +134,9 @@ class _Work:
         self._names = [f"{number:06d}" for number in range(len(layout.batches))]
         self._claims = Claims(path / CLAIMS) if is_writer() else None
         self._claim: Claim | None = None
+        # Batches of a process that stood still for so long that its claim went over, but that may yet wake up: when to
+        # look at them again.
+        self._held: dict[int, float] = {}
 
     def record_unusable(self) -> None:
         """Put the features that no batch holds into the table."""
@@ -163,7 +172,7 @@ class _Work:
                         elif not stopped:
                             on_writer(functools.partial(self._keep, number, rows))
                 on_writer(self._page.read)
-                if agreed(tell(0.0, 0)) and not stopped:
+                if stop_wanted(tell(0.0, 0)) and not stopped:
                     stopped = "stopped by the callback"
         except KeyboardInterrupt:
             stopped = "interrupted"
@@ -179,12 +188,18 @@ class _Work:
         open_ones = [number for number, name in enumerate(self._names) if name not in done]
         for number in open_ones:
             name = self._names[number]
+            if time.monotonic() < self._held.get(number, 0.0):
+                continue
             claim = self._claims.take(name)
             if claim is None:
                 continue
             if name in part_names(self.path / TABLE):
                 # Done between the look at the table and the claim.
                 self._claims.clear(name)
+                continue
+            if any(map(is_held, (self.path / DREAMS).glob(f"{name}*"))):
+                self._claims.release(claim)
+                self._held[number] = time.monotonic() + STALE_AFTER
                 continue
             self._claim = claim
             return number
@@ -246,7 +261,7 @@ class _Work:
             except NonFiniteError as error:
                 results = error.results
             except EpoError as error:
-                broken = [item for item in items if str(error).startswith(f"--feature={item.feature}: ")]
+                broken = [item for item in items if is_about(str(error), item.feature)]
                 if not broken:
                     raise
                 rows += [failed_row(Unusable(item, str(error)), number) for item in broken]

@@ -37,11 +37,11 @@ SCHEMA = pa.schema(
         ("number", pa.int64()),  # the dream's place in the list, from 0
         ("feature", _TEXT),
         ("seed", pa.int64()),
-        ("best_feature", _NUMBER),  # the greatest value of all prompts that were scored
+        ("best_value", _NUMBER),  # the greatest value of all prompts that were scored
         ("best_cross_entropy", _NUMBER),  # nats/token, of the same prompt
         ("best_text", _TEXT),
         ("best_ids", _IDS),
-        ("fluent_feature", _NUMBER),  # the greatest value below 6 nats/token; null where there is none
+        ("fluent_value", _NUMBER),  # the greatest value below 6 nats/token; null where there is none
         ("fluent_cross_entropy", _NUMBER),
         ("fluent_text", _TEXT),
         ("fluent_ids", _IDS),
@@ -50,7 +50,7 @@ SCHEMA = pa.schema(
         ("iterations", pa.int32()),
         ("seconds", _NUMBER),  # this dream's share of its batch's
         ("error", _TEXT),  # what went wrong; null where nothing did
-        ("folder", _TEXT),  # its run folder, seen from the sweep's; null where there is none
+        ("run_folder", _TEXT),  # seen from the sweep's folder; null where there is none
         ("batch", pa.int32()),  # null for a feature that no batch holds
     ]
 )
@@ -81,7 +81,7 @@ def row_of(
         "iterations": int(history.iteration[-1]),
         "seconds": result.run.seconds / together,
         "error": result.run.stopped or None,
-        "folder": folder,
+        "run_folder": folder,
         "batch": batch,
     }
 
@@ -154,7 +154,7 @@ def _prompt(
         return {}
     at = int(np.argmax(np.where(allowed, history.feature, -math.inf)))
     return {
-        f"{name}_feature": float(history.feature[at]),
+        f"{name}_value": float(history.feature[at]),
         f"{name}_cross_entropy": float(history.cross_entropy[at]),
         f"{name}_text": decode(tokenizer, history.ids[at]).encode("utf-8", "backslashreplace").decode(),
         f"{name}_ids": history.ids[at].tolist(),

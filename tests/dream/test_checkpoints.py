@@ -14,7 +14,7 @@ import pytest
 
 import epo_jax
 from epo_jax import Constraints, EPOConfig, EpoError, NonFiniteError
-from epo_jax.dream import chunks, loop, run_folder
+from epo_jax.dream import chunks, loop, saving
 from epo_jax.dream import history as histories
 from epo_jax.dream.run_lock import RunLock
 
@@ -224,15 +224,15 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_line_and_the_olde
     tiny, whole, tmp_path, monkeypatch
 ):
     output = broken(tiny, tmp_path / "run", 2)
-    write = run_folder.write_chunks
+    write = saving.write_chunks
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "write_chunks", full)
+    monkeypatch.setattr(saving, "write_chunks", full)
     with pytest.raises(EpoError, match=f"--output={output}: a checkpoint could not be written .*No space left"):
         gone_on(tiny, output, checkpoint_every=0)
-    monkeypatch.setattr(run_folder, "write_chunks", write)
+    monkeypatch.setattr(saving, "write_chunks", write)
     told = []
     gone_on(tiny, output, callback=told.append)
     assert told[0].iteration == 3

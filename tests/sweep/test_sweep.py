@@ -26,8 +26,10 @@ NEURONS = [f"L{layer}.N{at}" for layer in range(2) for at in range(3)]
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than the dreams."""
-    monkeypatch.setattr("epo_jax.dream.result.write_frontier_png", lambda *_: None)
-    monkeypatch.setattr("epo_jax.dream.result.write_report", lambda _, path: path.write_text("a report"))
+    # The package has a function of the name of its module `dream`, so no dotted name leads here.
+    module = sys.modules["epo_jax.dream.result"]
+    monkeypatch.setattr(module, "write_frontier_png", lambda *_: None)
+    monkeypatch.setattr(module, "write_report", lambda _, path: path.write_text("a report"))
 
 
 def table(folder: Path) -> pd.DataFrame:
@@ -45,15 +47,15 @@ def test_each_feature_gets_a_row_that_says_what_its_run_folder_says(tiny, tmp_pa
     assert "0 to 2" in rows["error"][6], "no feature of the model, which was seen before any work"
     assert rows["error"][8].startswith("--feature=attention:L1.H0:9: "), "seen when its batch was built"
     for row in rows[rows["error"].isna()].itertuples():
-        result = epo_jax.load_result(tmp_path / row.folder)
+        result = epo_jax.load_result(tmp_path / row.run_folder)
         assert (result.run.feature, result.run.seed) == (row.feature, row.seed)
-        assert row.best_feature == result.history.feature.max()
+        assert row.best_value == result.history.feature.max()
         at = int(result.history.feature.argmax())
         assert row.best_ids.tolist() == result.history.ids[at].tolist()
         assert row.best_text == tiny.tokenizer.decode(row.best_ids.tolist())
         assert row.best_cross_entropy == result.history.cross_entropy[at]
         assert (row.frontier_size, row.scored) == (len(result.frontier), len(result.history))
-        assert (tmp_path / row.folder / "report.html").exists()
+        assert (tmp_path / row.run_folder / "report.html").exists()
     assert told[-1].done == 9
     assert [one.done for one in told] == sorted(one.done for one in told)
     page = (tmp_path / "index.html").read_text()

@@ -23,7 +23,7 @@ def test_files_of_the_table_are_read_as_one_by_pandas_and_a_batch_is_there_once(
     table = pd.read_parquet(folder)
     assert table.columns.tolist() == SCHEMA.names
     assert sorted(table["number"]) == [0, 1, 2]
-    assert table["best_feature"].isna().all()
+    assert table["best_value"].isna().all()
     assert part_names(folder) == {"000000", "000001"}
     assert [row["feature"] for row in read_part(folder, "000001")] == ["L0.N2"]
 
