@@ -79,12 +79,15 @@ def main() -> None:
     same, kills, started = 0, Kills(), time.monotonic()
     for number in range(RUNS.value):
         output, met = folder / f"run{number}", 0
-        wanted = draw.randint(1, MOST_KILLS.value)
-        for _ in range(wanted):
-            early, waiting = draw.random() < EARLY, draw.random() < IN_A_CHECKPOINT
-            # Several kills share the time that the search takes.
-            after = draw.uniform(0, startup if early else seconds / wanted)
-            met += _killed(output, not early, after, waiting and not early, draw.uniform(0, 0.02), kills)
+        while not met:
+            # One that ended before it was killed says nothing.
+            shutil.rmtree(output, ignore_errors=True)
+            wanted = draw.randint(1, MOST_KILLS.value)
+            for _ in range(wanted):
+                early, waiting = draw.random() < EARLY, draw.random() < IN_A_CHECKPOINT
+                # Several kills share the time that the search takes.
+                after = draw.uniform(0, startup if early else seconds / wanted)
+                met += _killed(output, not early, after, waiting and not early, draw.uniform(0, 0.02), kills)
         _end(_start(output), output)
         equal = _histories(output) == _histories(whole)
         same += equal
@@ -201,7 +204,11 @@ def _killed(output: Path, searching: bool, after: float, saving: bool, later: fl
 def _unfinished(output: Path) -> bool:
     """Whether a checkpoint, or its history, is half written."""
     here = output / CHECKPOINTS
-    return any(not path.name.isdigit() for path in here.glob("[0-9]*")) or any(here.glob("history/*.part"))
+    try:
+        return any(not path.name.isdigit() for path in here.glob("[0-9]*")) or any(here.glob("history/*.part"))
+    except FileNotFoundError:
+        # The run has just ended, and removed all of it.
+        return False
 
 
 def _histories(output: Path) -> dict[str, bytes]:

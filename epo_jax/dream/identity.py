@@ -80,15 +80,26 @@ def _of_weights(lm: LanguageModel) -> str:
 
 @jax.jit
 def _sums(leaves: tuple[jax.Array, ...]) -> UInt32[jax.Array, " n"]:
-    """For each array the sum of a hash of its numbers' bits, modulo 2**32; zeros that fill it up add nothing."""
+    """For each array the sum of a hash of its numbers' bits and places, modulo 2**32; zeros add nothing.
+
+    So neither what fills an array up nor how it lies on devices counts.
+    """
     return jnp.stack([_hashed(leaf) for leaf in leaves])
 
 
 def _hashed(leaf: jax.Array) -> UInt32[jax.Array, ""]:
     bits = jax.lax.bitcast_convert_type(leaf, _UNSIGNED[leaf.dtype.itemsize]).astype(jnp.uint32)
+    # Along each axis by itself, since a flat index changes where there is more room; odd, so that no bits are lost.
+    place = jnp.zeros(leaf.shape, jnp.uint32)
+    for axis in range(leaf.ndim):
+        place = _mixed(place + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis))
+    return jnp.sum(_mixed(bits * (2 * place + 1)), dtype=jnp.uint32)
+
+
+def _mixed(bits: UInt32[jax.Array, "..."]) -> UInt32[jax.Array, "..."]:
     bits = bits * jnp.uint32(0x9E3779B1)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA77)
-    return jnp.sum(bits ^ (bits >> 13), dtype=jnp.uint32)
+    return bits ^ (bits >> 13)
 
 
 def _of_numbers(feature: Feature) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Int
 from epo_jax.axes import Hidden
 from epo_jax.models.blocks import MLP, Attention, Block, KeysValues, Layer, layers_of, linear, norm, softcapped
 from epo_jax.models.config import DTYPES, DecoderConfig
-from epo_jax.models.parts import WHOLE, whole
+from epo_jax.models.parts import whole
 from epo_jax.models.rotary import turns_at
 from epo_jax.models.sites import (
     ATTN_OUT,
@@ -122,9 +122,9 @@ class Decoder(nnx.Module):
             return body(nnx.merge(graphdef, self._put_together(block_parameters)), layer, carry, more)
 
         if self.in_parts:
-            # A backward pass puts layers together once more: keeping all of them would be the whole model.
-            policy = jax.checkpoint_policies.save_anything_except_these_names(WHOLE)
-            advance = jax.checkpoint(advance, prevent_cse=False, policy=policy)
+            # A backward pass puts layers together once more: kept from the way there they would be the whole model. A
+            # policy that keeps all but them is none, since what they are made of on the way counts as something else.
+            advance = jax.checkpoint(advance, prevent_cse=False)
         return jax.lax.scan(advance, carry, (layers_of(self.config), parameters, inputs))
 
     def __call__(

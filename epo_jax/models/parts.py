@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import jax
 from jax import Array
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jaxtyping import Float
 
 from epo_jax.parallel.mesh import DATA, MODEL
-
-# Under this name the whole is found by those who decide what a backward pass may keep.
-WHOLE = "whole parameter"
 
 
 def whole(part: Float[Array, "..."], shape: tuple[int, ...], over_model: PartitionSpec) -> Float[Array, "..."]:
@@ -36,4 +32,4 @@ def whole(part: Float[Array, "..."], shape: tuple[int, ...], over_model: Partiti
     if MODEL in over_model:
         # Left to the compiler, the other axis would be put together first.
         gather = jax.shard_map(gather, in_specs=over_model, out_specs=over_model, axis_names={MODEL}, check_vma=False)
-    return checkpoint_name(gather(part), WHOLE)
+    return gather(part)

@@ -184,6 +184,7 @@ def _has_ended(owner: dict[str, Any], here: dict[str, Any]) -> bool:
 def _began(pid: int) -> str:
     """When a process began, in the kernel's ticks, so that a number that was given out again is told apart."""
     stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    # The name, in parentheses, may hold anything; a process that has ended and was not waited for is a Z.
+    # The name, in parentheses, may hold anything. A process that has ended and was not waited for is a Z; as long as it
+    # has threads, these have its files and locks.
     fields = stat.rpartition(")")[2].split()
-    return "ended" if fields[0] in "ZX" else fields[19]
+    return "ended" if fields[0] in "ZX" and fields[17] in ("0", "1") else fields[19]

@@ -26,7 +26,7 @@ from epo_jax.parallel.stopping import stop_wanted
 from epo_jax.scoring.template import Template, frozen_tokens
 from epo_jax.sweep.at_once import dreams_at_once as at_once_by_default
 from epo_jax.sweep.batches import Layout, Unusable, divided, is_about, kinds_of, run_folders
-from epo_jax.sweep.claims import STALE_AFTER, Claim, Claims
+from epo_jax.sweep.claims import SECONDS_PER_BEAT, Claim, Claims
 from epo_jax.sweep.folder import CLAIMS, DREAMS, check_sweep_folder, opened
 from epo_jax.sweep.pages import SweepPage
 from epo_jax.sweep.progress import Callback, SweepProgress, seconds_left
@@ -134,8 +134,8 @@ class _Work:
         self._names = [f"{number:06d}" for number in range(len(layout.batches))]
         self._claims = Claims(path / CLAIMS) if is_writer() else None
         self._claim: Claim | None = None
-        # Batches of a process that stood still for so long that its claim went over, but that may yet wake up: when to
-        # look at them again.
+        # Batches of a process that stood still for so long that its claim went over, and that has them all the same:
+        # when to look at them again.
         self._held: dict[int, float] = {}
 
     def record_unusable(self) -> None:
@@ -146,14 +146,18 @@ class _Work:
 
     def run(self, lm: LanguageModel, config: EPOConfig, options: dict[str, Any], callback: Callback | None) -> Summary:
         """Do batch after batch until there is none left, or somebody wants it to end."""
-        started, stopped = time.monotonic(), ""
+        stopped = ""
         on_writer(self._page.read)
-        before = self._page.done
+        # How much was done when the first iterations were, which is after programs were compiled.
+        first: list[tuple[float, float]] = []
 
         def tell(share: float, together: int) -> bool:
-            done = self._page.done
-            left = seconds_left(self.layout.dreams, done + share * together, before, time.monotonic() - started)
-            told = SweepProgress(done, self._page.failed, self.layout.dreams, share, together, left)
+            dreams, now = self._page.done + share * together, time.monotonic()
+            if share and not first:
+                first.append((dreams, now))
+            before, began = first[0] if first else (dreams, now)
+            left = seconds_left(self.layout.dreams, dreams, before, now - began)
+            told = SweepProgress(self._page.done, self._page.failed, self.layout.dreams, share, together, left)
             return bool(callback is not None and callback(told))
 
         try:
@@ -199,7 +203,7 @@ class _Work:
                 continue
             if any(map(is_held, (self.path / DREAMS).glob(f"{name}*"))):
                 self._claims.release(claim)
-                self._held[number] = time.monotonic() + STALE_AFTER
+                self._held[number] = time.monotonic() + SECONDS_PER_BEAT
                 continue
             self._claim = claim
             return number

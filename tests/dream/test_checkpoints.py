@@ -7,16 +7,21 @@ import json
 import logging
 import os
 import shutil
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import v1
 
 import epo_jax
 from epo_jax import Constraints, EPOConfig, EpoError, NonFiniteError
-from epo_jax.dream import chunks, loop, saving
+from epo_jax.dream import checkpoint, chunks, loop
 from epo_jax.dream import history as histories
+from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.run_lock import RunLock
+from epo_jax.dream.saving import Saving
 
 # The shapes of test_dream.py, whose programs serve here too.
 SMALL = EPOConfig(iterations=7, population=3, children=4, length=5, top_k=40, restart_every=3)
@@ -127,13 +132,35 @@ def test_a_changed_setting_is_refused_with_the_difference(tiny, whole, tmp_path,
         assert "\n" not in str(caught.value)
 
 
+def with_table(lm, change):
+    """The model with another embedding."""
+    params = jax.tree.map(lambda leaf: leaf, lm.params)
+    table = params["embedding"]["embedding"]
+    params["embedding"]["embedding"] = table.replace(change(table.get_value()))
+    return dataclasses.replace(lm, params=params)
+
+
 def test_changed_weights_under_one_name_are_refused(tiny, tmp_path):
     output = broken(tiny, tmp_path / "run", 2)
-    params = jax.tree.map(lambda leaf: leaf, tiny.params)
-    table = params["embedding"]["embedding"]
-    params["embedding"]["embedding"] = table.replace(table.get_value().at[3, 3].add(1e-6))
     with pytest.raises(EpoError, match=r"fingerprints\.model"):
-        gone_on(dataclasses.replace(tiny, params=params), output)
+        gone_on(with_table(tiny, lambda table: table.at[3, 3].add(1e-6)), output)
+
+
+def test_a_fingerprint_sees_one_changed_bit_and_numbers_that_change_places(tiny):
+    changes = [
+        lambda table: table,
+        lambda table: table.at[3, 3].multiply(1 + 2.0**-23),
+        lambda table: table.at[jnp.array([7, 8])].set(table[jnp.array([8, 7])]),
+        lambda table: table[:, ::-1],
+    ]
+    feature = epo_jax.parse_feature("L1.N5", tiny)
+    told = [fingerprints(with_table(tiny, change), [feature], None)[0]["model"] for change in changes]
+    assert told[0] == fingerprints(tiny, [feature], None)[0]["model"]
+    assert len(set(told)) == len(changes)
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
 
 
 def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_says_so(tiny, whole, tmp_path, caplog):
@@ -142,10 +169,13 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_says_so(tiny, whole,
     assert len(there) == 2, "the newest ones are kept"
     for path in there[-1].rglob("*"):
         if path.is_file():
-            os.truncate(path, path.stat().st_size // 2)
+            cut(path)
     with caplog.at_level(logging.WARNING):
-        gone_on(tiny, output)
+        broken(tiny, output, 5, checkpoint_every=60)
     assert f"{there[-1]} is damaged" in caplog.text
+    begun = []
+    gone_on(tiny, output, callback=begun.append)
+    assert begun[0].iteration == 6, "another has taken the damaged one's place"
     assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
 
 
@@ -153,7 +183,7 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_says_so(tiny, whole,
 def test_a_damaged_history_file_gives_way_to_an_older_state_and_says_so(tiny, whole, tmp_path, caplog, number):
     output = broken(tiny, tmp_path / "run", 5)
     file = sorted((output / "checkpoints" / "history").iterdir())[number]
-    os.truncate(file, file.stat().st_size // 2)
+    cut(file)
     told = []
     with caplog.at_level(logging.WARNING):
         gone_on(tiny, output, callback=told.append)
@@ -220,23 +250,87 @@ def test_a_run_that_was_not_finite_says_so_again(tiny, tmp_path, monkeypatch):
     assert messages[0] == messages[1]
 
 
+def history_meets_a_full_disk(output, patch):
+    # What is written to this device does, whoever runs the tests.
+    for number in range(9):
+        (output / "checkpoints" / "history" / f"{number:06d}.chunks.part").symlink_to("/dev/full")
+
+
+def state_meets_a_full_disk(output, patch):
+    patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+
+
+def orbax_fails(output, patch):
+    def save(*_):
+        raise ValueError("a long account\nof many lines")
+
+    patch.setattr(v1, "save", save)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told", "first"),
+    [
+        # There it works again at the end, where what there is is saved once more.
+        (history_meets_a_full_disk, "(No space left on device)", 4),
+        (state_meets_a_full_disk, "(No space left on device)", 3),
+        (orbax_fails, "(a long account of many lines)", 3),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_line_and_the_older_state_goes_on(
-    tiny, whole, tmp_path, monkeypatch
+    tiny, whole, tmp_path, monkeypatch, spoil, told, first
 ):
     output = broken(tiny, tmp_path / "run", 2)
-    write = saving.write_chunks
+    with monkeypatch.context() as patch:
+        patch.setattr(Saving, "save_if_due", Saving.save)
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+        def spoiling(progress: epo_jax.Progress) -> None:
+            if progress.iteration == 3:
+                spoil(output, patch)
 
-    monkeypatch.setattr(saving, "write_chunks", full)
-    with pytest.raises(EpoError, match=f"--output={output}: a checkpoint could not be written .*No space left"):
-        gone_on(tiny, output, checkpoint_every=0)
-    monkeypatch.setattr(saving, "write_chunks", write)
-    told = []
-    gone_on(tiny, output, callback=told.append)
-    assert told[0].iteration == 3
+        with pytest.raises(EpoError) as caught:
+            gone_on(tiny, output, checkpoint_every=0, callback=spoiling)
+    what = f"--output={output}: a checkpoint could not be written {told}"
+    assert str(caught.value) == f"{what}; what was kept before stays, and --resume goes on from it"
+    for part in output.rglob("*.part"):
+        part.unlink()
+    begun = []
+    gone_on(tiny, output, callback=begun.append)
+    assert begun[0].iteration == first
     assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
+
+
+def test_what_a_checkpoint_counts_is_on_the_disk_before_it_is_and_it_is_before_an_older_one_is_removed(
+    tiny, tmp_path, monkeypatch
+):
+    events = []
+
+    def spy(owner, name, told):
+        function = getattr(owner, name)
+
+        def call(*arguments):
+            events.append(told(*arguments))
+            return function(*arguments)
+
+        monkeypatch.setattr(owner, name, call)
+
+    monkeypatch.setattr(Saving, "save_if_due", Saving.save)
+    spy(os, "fsync", lambda file: ("synced", os.readlink(f"/proc/self/fd/{file}")))
+    spy(v1, "save", lambda path, _: ("saved", str(path)))
+    spy(checkpoint, "remove_checkpoint", lambda folder, number: ("removed", str(folder / str(number))))
+    output = broken(tiny, tmp_path / "run", 5, keep_checkpoints=1) / "checkpoints"
+    saves = [number for number, (what, _) in enumerate(events) if what == "saved"]
+    assert len(saves) == 5
+    for last, save, following in zip([0, *saves], saves, [*saves[1:], len(events)], strict=False):
+        before, after, path = events[last:save], events[save:following], events[save][1]
+        written = next(number for number, (_, file) in enumerate(before) if file.endswith(".chunks.part"))
+        assert ("synced", str(output / "history")) in before[written:]
+        assert ("synced", f"{path}/state/_METADATA") in after
+        named = after.index(("synced", str(output)))
+        assert ("synced", path) in after[:named]
+        removals = [number for number, (what, _) in enumerate(after) if what == "removed"]
+        assert len(removals) == (save != saves[0])
+        assert all(number > named for number in removals)
+    assert checkpoint.checkpoints(output) == [5]
 
 
 def test_what_is_asked_of_resuming_is_checked(tiny, tmp_path):

@@ -54,6 +54,12 @@ def test_the_next_chunk_is_under_way_before_the_last_one_is_fetched_and_none_run
         assert sum(steps for each, steps in events if each == kind) == iterations
 
 
+def test_chunks_end_at_multiples_of_their_length_also_where_they_begin_between_two(tiny, events, monkeypatch):
+    monkeypatch.setattr(Pace, "steps", property(lambda pace: 8 if pace.chunks else 1))
+    epo_jax.dream(tiny, "L1.N5", dataclasses.replace(SMALL, iterations=30), seed=4)
+    assert [steps for kind, steps in events if kind == "dispatch"] == [1, 1, 6, 8, 8, 6]
+
+
 def test_a_stop_gives_exactly_what_was_reported_although_more_is_under_way(tiny, events):
     whole = epo_jax.dream(tiny, "L1.N5", SMALL, seed=4).history
     events.clear()

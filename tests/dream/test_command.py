@@ -45,7 +45,7 @@ from epo_jax.dream import history as histories
         (["--read=4"], "--read=4", "0 to 3"),
         (["--micro_batch=0"], "--micro_batch=0", "at least 1"),
         (["--mesh=data:2"], "--mesh=data:2", "there is 1"),
-        (["--mesh=model:1"], "--mesh=model:1", "only data"),
+        (["--mesh=rows:2"], "--mesh=rows:2", "only data, model"),
         (["--mesh=8"], "--mesh=8", "data:8"),
         (["--compilation_cache_dir=/dev/null"], "--compilation_cache_dir=/dev/null", "switch it off"),
         (["--dtype=int8"], "dtype", "float32"),

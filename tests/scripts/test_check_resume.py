@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,12 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "check_resume.py"
 
 
 @pytest.mark.slow
-def test_runs_that_are_killed_and_gone_on_with_have_the_history_of_the_unbroken_one(tiny_folder):
-    given = [f"--model={tiny_folder}", "--runs=2", "--most_kills=2", "--iterations=1500", "--dream=length=5"]
+def test_runs_that_are_killed_and_gone_on_with_have_the_history_of_the_unbroken_one(tiny_folder, tmp_path):
+    given = [f"--model={tiny_folder}", "--feature=L1.N5", "--noattribution", "--runs=2", "--most_kills=2", "--draw=1"]
+    sizes = ["--iterations=800", "--population=2", "--children=4", "--length=5", "--top_k=40"]
     ran = subprocess.run(
-        [sys.executable, str(SCRIPT), *given, "--dream=top_k=40"],
+        [sys.executable, str(SCRIPT), *given, *sizes],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,

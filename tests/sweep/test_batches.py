@@ -8,7 +8,7 @@ import tiny_saes
 from epo_jax import EpoError
 from epo_jax.sweep import batches as module
 from epo_jax.sweep import listed_features
-from epo_jax.sweep.batches import Layout, divided, kinds_of
+from epo_jax.sweep.batches import Layout, divided, is_about, kinds_of
 
 
 def names(layout: Layout) -> list[list[tuple[str, int]]]:
@@ -35,6 +35,22 @@ def test_what_is_no_feature_of_the_model_is_set_apart_with_the_reason(tiny):
     assert [one.item.feature for one in layout.unusable] == ["L9.N1", "nonsense"]
     assert "0 to 2" in layout.unusable[0].error
     assert layout.dreams == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "feature", "about"),
+    [
+        ("--feature=L1.N5: wrong", "L1.N5", True),
+        ("--feature=L1.N5: wrong", "L1.N55", False),
+        ("--feature=L1.N5: wrong", "-L1.N5", True),
+        ("--feature=logit: a: b: wrong", "sum:0.5*(logit: a: b)-1*(L1.N2)", True),
+        ("--feature=L1.N2: wrong", "sum:0.5*(logit: a: b)-1*(L1.N2)", True),
+        ("--feature=N2: wrong", "sum:0.5*(logit: a: b)-1*(L1.N2)", False),
+        ("--output=x: a disk is full; --feature=L1.N5: no", "L1.N5", False),
+    ],
+)
+def test_an_error_is_about_the_feature_that_it_names_or_that_is_made_of_that(error, feature, about):
+    assert is_about(error, feature) == about
 
 
 def test_all_latents_of_an_autoencoder_are_listed_and_only_one_is_read_to_divide_them(tiny, tmp_path, monkeypatch):
