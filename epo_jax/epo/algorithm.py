@@ -109,10 +109,11 @@ class Algorithm(Search):
 
     def _placed(self, numbers: ArrayLike | Array) -> Integer[Array, "..."]:
         # Asked for here, since inside the jitted call it would be a transfer that nobody asked for.
-        if isinstance(numbers, Array):
+        if isinstance(numbers, jax.Array):
             return numbers
         whole, everywhere = np.asarray(numbers, np.int32), self._everywhere
-        return jax.device_put(whole) if everywhere is None else placed(whole, everywhere)
+        there: Array = jax.device_put(whole) if everywhere is None else placed(whole, everywhere)
+        return there
 
     @property
     def _everywhere(self) -> NamedSharding | None:
@@ -169,7 +170,8 @@ def _specs(algorithm: Algorithm) -> list[PartitionSpec]:
 
 
 def _pinned(algorithm: Algorithm, tree: Any) -> Any:
-    return jax.lax.with_sharding_constraint(tree, NamedSharding(algorithm.mesh, WHOLE))
+    everywhere = algorithm._everywhere
+    return tree if everywhere is None else jax.lax.with_sharding_constraint(tree, everywhere)
 
 
 def _stacked(algorithm: Algorithm, tree: Any) -> Any:

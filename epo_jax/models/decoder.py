@@ -187,7 +187,7 @@ class Decoder(nnx.Module):
         """Whether this device holds parts of parameters, which are put together where they are used."""
         _, parameters = nnx.split(self)
         shapes = _shapes(self.config)
-        return any(variable.get_value().shape != shapes[path] for path, variable in nnx.to_flat_state(parameters))
+        return any(leaf.get_value().shape != shapes[_name(path)] for path, leaf in nnx.to_flat_state(parameters))
 
     def with_whole_head(self) -> Decoder:
         """The same with a head that is put together, for loops that devices may run a different number of times."""
@@ -196,7 +196,9 @@ class Decoder(nnx.Module):
         graphdef, parameters = nnx.split(self)
         used, flat = "embedding" if self.head is None else "head", []
         for path, variable in nnx.to_flat_state(parameters):
-            put_together = _whole(self.config, path, variable.get_value()) if path[0] == used else variable.get_value()
+            put_together = (
+                _whole(self.config, _name(path), variable.get_value()) if path[0] == used else variable.get_value()
+            )
             flat.append((path, variable.replace(put_together)))
         return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
@@ -204,7 +206,7 @@ class Decoder(nnx.Module):
         """The whole parameters of one layer."""
         return nnx.from_flat_state(
             [
-                (path, variable.replace(_whole(self.config, ("blocks", *path), variable.get_value(), layer=True)))
+                (path, variable.replace(_whole(self.config, f"blocks.{_name(path)}", variable.get_value(), layer=True)))
                 for path, variable in nnx.to_flat_state(layer)
             ]
         )
@@ -212,7 +214,7 @@ class Decoder(nnx.Module):
     def _matrix(self, name: str) -> Float[Array, "..."]:
         """The whole matrix of the embedding, of that of positions, or of the head."""
         kind = "kernel" if name == "head" else "embedding"
-        return _whole(self.config, (name, kind), getattr(getattr(self, name), kind)[...])
+        return _whole(self.config, f"{name}.{kind}", getattr(getattr(self, name), kind)[...])
 
     @property
     def _embedding_scale(self) -> Array:
@@ -229,17 +231,19 @@ def abstract_decoder(config: DecoderConfig) -> tuple[nnx.GraphDef[Decoder], nnx.
     return graphdef, parameters
 
 
-def _whole(
-    config: DecoderConfig, path: tuple[str, ...], part: Float[Array, "..."], layer: bool = False
-) -> Float[Array, "..."]:
+def _whole(config: DecoderConfig, name: str, part: Float[Array, "..."], layer: bool = False) -> Float[Array, "..."]:
     """A parameter, or one layer of a stack, put together."""
-    shape = _shapes(config)[path]
+    shape = _shapes(config)[name]
     model = jax.sharding.get_abstract_mesh().shape.get(MODEL, 1)
-    over_model = Layout(config, 1, model, fsdp=False).spec(".".join(path), shape)
+    over_model = Layout(config, 1, model, fsdp=False).spec(name, shape)
     return whole(part, shape[1:], PartitionSpec(*over_model[1:])) if layer else whole(part, shape, over_model)
 
 
 @functools.lru_cache(maxsize=64)
-def _shapes(config: DecoderConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """Shapes of whole parameters, by their paths."""
-    return {path: variable.get_value().shape for path, variable in nnx.to_flat_state(abstract_decoder(config)[1])}
+def _shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of whole parameters, by their names."""
+    return {_name(path): leaf.get_value().shape for path, leaf in nnx.to_flat_state(abstract_decoder(config)[1])}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))

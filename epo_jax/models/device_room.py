@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Sharding
@@ -29,7 +30,7 @@ def check_room(
     where = list(lies or [None] * len(arrays))
     parts = [one.shape if lie is None else lie.shard_shape(one.shape) for one, lie in zip(arrays, where, strict=True)]
     needed = sum(math.prod(part) * one.dtype.itemsize for part, one in zip(parts, arrays, strict=True))
-    named = {device for lie in where if lie is not None for device in lie.addressable_devices}
+    named: set[Any] = {device for lie in where if lie is not None for device in lie.addressable_devices}
     devices = named or {jax.local_devices()[0]}
     rooms = [room for room in map(_room, devices) if room is not None]
     if not rooms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,10 @@ class LanguageModel:
     def mesh(self) -> Mesh | None:
         """The devices that its parameters lie on; None for a single one without a mesh."""
         sharding = jax.tree.leaves(self.params)[0].sharding
-        return sharding.mesh if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == AXES else None
+        if not isinstance(sharding, NamedSharding) or sharding.mesh.axis_names != AXES:
+            return None
+        # Of a model that was only laid out, for a plan, devices need not be here.
+        return typing.cast(Mesh, sharding.mesh)
 
     @property
     def fsdp(self) -> bool:

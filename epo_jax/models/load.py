@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import jax
 from flax import nnx
 from jax.sharding import Mesh
 
 from epo_jax.errors import EpoError
+from epo_jax.models.checkpoint import Checkpoint, Weight
 from epo_jax.models.config import DTYPES, DecoderConfig
 from epo_jax.models.decoder import abstract_decoder
 from epo_jax.models.embedded import EMBEDDED, embedded_file
@@ -113,18 +114,21 @@ def load_model(
 
 def _fill(
     config: DecoderConfig,
-    *checkpoint: Any,
+    weights: Sequence[Weight],
+    checkpoint: Checkpoint,
+    copies: Mapping[str, str] = MappingProxyType({}),
+    *,
     sharding: Shardings | None,
     mesh: Mesh | str | None,
     fsdp: bool,
-    **options: Any,
+    progress: Progress | None,
 ) -> tuple[DecoderConfig, nnx.State]:
     """The configuration with the room that parameters have, and the parameters."""
     found = mesh_for(mesh, config, fsdp)
     if found is None:
-        return config, load_parameters(config, *checkpoint, sharding=sharding, **options)
+        return config, load_parameters(config, weights, checkpoint, copies, sharding, progress)
     lies = layout(config, found, fsdp)
-    return lies.config, load_parameters(config, *checkpoint, sharding=lies.on(found), padded=lies.config, **options)
+    return lies.config, load_parameters(config, weights, checkpoint, copies, lies.on(found), progress, lies.config)
 
 
 def _load_hub(hub_id: HubId, dtype: str, fill: Fill) -> LanguageModel:

@@ -61,11 +61,12 @@ def load_random(name: str, dtype: str, mesh: Mesh | str | None = None, fsdp: boo
     """
     config, deviation = random_config(name, dtype)
     found = mesh_for(mesh, config, fsdp)
-    lies = None if found is None else layout(config, found, fsdp)
-    params = random_parameters(
-        config, deviation, name, None if lies is None else lies.on(found), None if lies is None else lies.config
-    )
-    config = config if lies is None else lies.config
+    if found is None:
+        params = random_parameters(config, deviation, name)
+    else:
+        lies = layout(config, found, fsdp)
+        params = random_parameters(config, deviation, name, lies.on(found), lies.config)
+        config = lies.config
     return LanguageModel(abstract_decoder(config)[0], params, numbered_tokenizer(config.vocab_size), config, name)
 
 

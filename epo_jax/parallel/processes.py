@@ -140,13 +140,25 @@ def on_writer(function: Callable[[], Value], name: str = "on_writer") -> Value:
     return value
 
 
+def service() -> Any:
+    """JAX's client of the job's coordination service.
+
+    Raises:
+        ProcessError: this process is not one of several.
+    """
+    client = distributed.global_state.client
+    if client is None:
+        raise ProcessError("the coordination service of the job is gone; this is a fault of epo_jax")
+    return client
+
+
 def _exchanged(name: str, value: bytes) -> list[bytes]:
     """The bytes that each process brings to an exchange."""
     global _exchanges
     processes = count()
     if processes == 1:
         return [value]
-    client, room = distributed.global_state.client, f"{_PLACE}/{_exchanges % 2}"
+    client, room = service(), f"{_PLACE}/{_exchanges % 2}"
     _exchanges += 1
     here = name.encode()
     try:

@@ -18,7 +18,6 @@ import time
 from typing import Any, NoReturn
 
 import jax
-from jax._src import distributed
 
 from epo_jax.parallel import processes
 from epo_jax.parallel.signs import AGAIN, BEAT, LOST, Ended, Signs, lost_line
@@ -35,7 +34,7 @@ class Watch:
     def __init__(self, program: str):
         """Start watching; `program` stands before what is said."""
         self._program = program
-        self._client, self._number = distributed.global_state.client, processes.index()
+        self._client, self._number = processes.service(), processes.index()
         self._count = processes.count()
         self._signs = Signs(self._count, time.monotonic())
         self._own: Ended | None = None
