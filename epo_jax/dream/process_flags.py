@@ -34,13 +34,13 @@ def joined(program: str) -> Iterator[None]:
         EpoError: flags that are half given, or processes that do not find each other.
     """
     given = {name: flags.FLAGS[name].value for name in ("coordinator", "process_count", "process_id")}
-    place = Place(given["coordinator"], given["process_count"], given["process_id"])
     if not DISTRIBUTED.value:
         for name, value in given.items():
             if value is not None:
                 raise EpoError(f"--{name}={value}: is about a job of several processes; give --distributed as well")
         yield
         return
+    place = Place(given["coordinator"], given["process_count"], given["process_id"])
     command = {name: str(flag.value) for name, flag in _shared().items()}
     with joined_as(place, program, command, tell=lambda line: print(line, flush=True)):
         yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -112,8 +112,9 @@ class Algorithm(Search):
         if isinstance(numbers, jax.Array):
             return numbers
         whole, everywhere = np.asarray(numbers, np.int32), self._everywhere
-        there: Array = jax.device_put(whole) if everywhere is None else placed(whole, everywhere)
-        return there
+        if everywhere is None:
+            return jax.device_put(whole)
+        return cast("Array", placed(whole, everywhere))
 
     @property
     def _everywhere(self) -> NamedSharding | None:

@@ -26,7 +26,7 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _WHILE = re.compile(r"condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
+_NAMED = re.compile(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{([^}]*)\}")
 _BOUND = re.compile(r"s32\[\]\S* constant\((\d+)\)")
 _LISTED = re.compile(r"(?:replica_groups|source_target_pairs)=\{((?:\{[\d,]*\},?)*)\}")
 
@@ -173,15 +173,13 @@ def _results(written: str, kind: str, started: bool) -> list[tuple[str, tuple[in
 def _groups(line: str) -> Groups:
     iota = _IOTA.search(line)
     if iota:
-        devices = np.arange(math.prod(map(int, iota[3].split(",")))).reshape([int(size) for size in iota[3].split(",")])
-        if iota[4]:
-            devices = devices.transpose([int(axis) for axis in iota[4].split(",")])
+        devices = _counted(iota[3], iota[4])
         return tuple(tuple(group) for group in devices.reshape(int(iota[1]), int(iota[2])).tolist())
     named = _NAMED.search(line)
     if named:
         sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", named[1])}
-        over = [list(sizes).index(name) for name in re.findall(r"'([^']+)'", named[2])]
-        devices = np.arange(math.prod(sizes.values())).reshape(list(sizes.values()))
+        over = [list(sizes).index(name) for name in re.findall(r"'([^']+)'", named[4])]
+        devices = _counted(named[2] or str(math.prod(sizes.values())), named[3]).reshape(list(sizes.values()))
         count = math.prod(devices.shape[axis] for axis in over)
         together = np.moveaxis(devices, over, range(-len(over), 0)).reshape(-1, count)
         return tuple(tuple(group) for group in together.tolist())
@@ -192,6 +190,13 @@ def _groups(line: str) -> Groups:
     if "replica_groups=" in line:
         raise ValueError(f"groups of devices in a form that is not known here: {line.strip()[:200]}")
     return ()
+
+
+def _counted(sizes: str, axes: str | None) -> np.ndarray:
+    """Numbers of devices counted over an array of these sizes, its axes in another order where one is given."""
+    shape = [int(size) for size in sizes.split(",")]
+    devices = np.arange(math.prod(shape)).reshape(shape)
+    return devices.transpose([int(axis) for axis in axes.split(",")]) if axes else devices
 
 
 def _bits(dtype: str) -> int:

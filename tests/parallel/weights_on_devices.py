@@ -60,6 +60,8 @@ def compare(name: str, mesh_text: str, fsdp: bool, iterations: int, one: list, p
         "rows": lm.config.room_for_tokens,
         "parts": mesh.shape["model"],
         "width": lm.config.width,
+        "arrays": sorted({shape for _, shape in arrays_of(compiled.as_text())}),
+        "stacks": sorted({leaf.shape for leaf in jax.tree.leaves(lm.params) if leaf.ndim == 3}),
         "collectives": [
             [one.kind, list(one.axes(mesh)), list(one.shape), one.bytes, one.times(skip=1)]
             for one in collectives(compiled.as_text())

@@ -142,6 +142,12 @@ ENTRY %main (x: bf16[256,8]) -> bf16[256,8] {
 """
 
 
+def test_groups_of_devices_that_are_counted_in_another_order_are_read():
+    swapped = "mesh['axis_0'=3,'axis_1'=2], device_ids=([2,3]T(1,0)) {'axis_1'}"
+    (found,) = collectives(TPU_TEXT.replace("mesh['axis_0'=2,'axis_1'=2] {'axis_0'}", swapped))
+    assert found.groups == ((0, 3), (1, 4), (2, 5))
+
+
 def test_the_trips_and_groups_that_a_tpus_compiler_writes_are_read():
     (found,) = collectives(TPU_TEXT)
     assert found.loops == (6,)
