@@ -125,3 +125,4 @@ def test_fully_sharded_weights_give_the_same_ids_and_travel_layer_by_layer(tmp_p
         # One layer at a time, each device with its part of the model's axis, and never a stack of layers.
         assert any(found["width"] in shape for shape in gathered)
         assert all(len(shape) <= 2 for shape in gathered)
+        assert found["whole_stacks"] == [], "kept on the way there for the way back, they are the whole model"

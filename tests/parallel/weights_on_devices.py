@@ -6,6 +6,7 @@ python weights_on_devices.py MODEL '[["data:4,model:2", fsdp], ...]' ITERATIONS 
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import jax
@@ -60,12 +61,33 @@ def compare(name: str, mesh_text: str, fsdp: bool, iterations: int, one: list, p
         "rows": lm.config.room_for_tokens,
         "parts": mesh.shape["model"],
         "width": lm.config.width,
-        "arrays": sorted({shape for _, shape in arrays_of(compiled.as_text())}),
-        "stacks": sorted({leaf.shape for leaf in jax.tree.leaves(lm.params) if leaf.ndim == 3}),
+        "whole_stacks": sorted(stacks_in(compiled.as_text(), lm)),
         "collectives": [
             [one.kind, list(one.axes(mesh)), list(one.shape), one.bytes, one.times(skip=1)]
             for one in collectives(compiled.as_text())
         ],
+    }
+
+
+def stacks_in(program: str, lm: epo_jax.LanguageModel) -> set[tuple[int, ...]]:
+    """Shapes of all layers' matrices of one kind, put together from the devices of `data`, that a program has."""
+    here = {tuple(int(size) for size in shape.split(",")) for shape in re.findall(r"\bf32\[([\d,]+)\]", program)}
+    stacks = [
+        leaf
+        for leaf in jax.tree.leaves(lm.params)
+        if leaf.ndim == 3 and "data" in jax.tree.leaves(tuple(leaf.sharding.spec))
+    ]
+    sizes = {axis: lm.mesh.shape[axis] for axis in ("data", "model")}
+    return {
+        shape
+        for leaf in stacks
+        if (
+            shape := tuple(
+                size // (sizes["model"] if "model" in jax.tree.leaves(axes) else 1)
+                for size, axes in zip(leaf.shape, (*leaf.sharding.spec, None, None, None), strict=False)
+            )
+        )
+        in here
     }
 
 
