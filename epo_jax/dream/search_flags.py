@@ -25,6 +25,7 @@ from epo_jax.models.config import DTYPES
 from epo_jax.models.on_mesh import told_of
 from epo_jax.models.text_tokens import shown
 from epo_jax.parallel import mesh_text
+from epo_jax.parallel.mesh import AUTO
 from epo_jax.scoring.reading import LAST
 from epo_jax.scoring.scale import NONE
 from epo_jax.scoring.template import BOS, PROMPT, Template, chat_template
@@ -226,6 +227,7 @@ def _load(console: Console, model: str, revision: str | None, mesh: Mesh | str |
         lm = load_model(model, DTYPE.value, revision=revision, progress=progress, mesh=mesh, fsdp=FSDP.value)
     finally:
         status.stop()
-    if lm.mesh is not None and told_of(lm):
-        console.print(f"mesh {mesh_text(lm.mesh)}: {told_of(lm)}")
+    # What was asked for by its axes needs no telling, unless something of it is not as one may think.
+    if lm.mesh is not None and (mesh == AUTO or told_of(lm)):
+        console.print(": ".join(filter(None, (f"mesh {mesh_text(lm.mesh)}", told_of(lm)))))
     return lm

@@ -221,3 +221,11 @@ def test_ctrl_c_ends_the_run_and_still_writes_everything_found_so_far(tiny_folde
     assert len(kept.history) > 2
     assert len(kept.history) == 2 + 4 * kept.history.iteration[-1], "whole iterations"
     assert "interrupted" in (output / "report.html").read_text()
+
+
+def test_the_mesh_that_was_chosen_is_told(tiny_folder, tmp_path, capsys):
+    given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK]
+    assert run(*given, f"--output={tmp_path / 'asked'}", "--mesh=data:1") == 0
+    assert "mesh data:1" not in capsys.readouterr().out
+    assert run(*given, f"--output={tmp_path / 'chosen'}", "--mesh=auto") == 0
+    assert "mesh data:1" in capsys.readouterr().out
