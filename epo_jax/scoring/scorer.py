@@ -160,7 +160,8 @@ class LanguageModelScorer:
     def whole(self, ids: Int32[Array, "C T"], dream: Int32[Array, " C"], length: Int32[Array, " C"]) -> Scores:
         """Scores of whole prompts, prefix included: the definition that every faster way is held against."""
         decoder, first, start = self.decoder, self.first_scored, len(self.prefix)
-        tokens = with_prefix(self.prefix, self.after_prefix(ids, dream, length))
+        prefix = jnp.broadcast_to(self.prefix, (ids.shape[0], start))
+        tokens = jnp.concatenate([prefix, self.after_prefix(ids, dream, length)], axis=1)
         shown = self.shown(length, ids.shape[1])
         shown = None if shown is None else start + shown
         values, hidden, _ = run(decoder, self.features, dream, decoder.embed(tokens), following(tokens), shown)
@@ -197,21 +198,13 @@ class LanguageModelScorer:
     ) -> Int32[Array, "C W"]:
         """Optimized tokens, suffix and target; the suffix follows the last optimized token of each prompt."""
         width = ids.shape[1]
-        whole = jnp.concatenate([ids, self.suffix[dream]], axis=1) if self.after else ids
+        whole = jnp.concatenate([ids, self.suffix[dream]], axis=1)
         if length is None:
             return whole
         # Positions from the end of a short prompt on take the suffix's tokens; causal attention never sees the rest.
         position = jnp.arange(whole.shape[1])
         source = position + jnp.where(position >= length[:, None], (width - length)[:, None], 0)
         return jnp.take_along_axis(whole, jnp.minimum(source, whole.shape[1] - 1), axis=1)
-
-
-def with_prefix(prefix: Int32[Array, " n"], tokens: Int32[Array, "C W"]) -> Int32[Array, "C n+W"]:
-    """The tokens of each row after those of the prefix."""
-    if not len(prefix):
-        # The compiler of jaxlib 0.11.2 dies of an argument without elements that is broadcast on several devices.
-        return tokens
-    return jnp.concatenate([jnp.broadcast_to(prefix, (len(tokens), len(prefix))), tokens], axis=1)
 
 
 def following(tokens: Int32[Array, "C W"]) -> Int32[Array, "C W"]:

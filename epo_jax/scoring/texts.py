@@ -20,7 +20,7 @@ from epo_jax.parallel.placing import fetched
 from epo_jax.scoring.assemble import check_length, language_model_scorer, placed_features, targets_of
 from epo_jax.scoring.forward import features_for, rows_of_logits, run, surprisal, totals
 from epo_jax.scoring.reading import LAST, parse_reading
-from epo_jax.scoring.scorer import LanguageModelScorer, following, with_prefix
+from epo_jax.scoring.scorer import LanguageModelScorer, following
 from epo_jax.scoring.template import FrozenTokens, Template, frozen_tokens
 
 # Texts are filled up to a multiple of this, so that few programs serve all lengths.
@@ -155,7 +155,8 @@ def _run(
     count, decoder, features = ids.shape[0], scorer.decoder, scorer.features
     dream = jnp.arange(count, dtype=jnp.int32)
     scores = scorer.evaluate(None, Candidates(ids, dream, dream), jnp.zeros(count, jnp.int32), length)
-    tokens = with_prefix(scorer.prefix, scorer.after_prefix(ids, dream, length))
+    prefix = jnp.broadcast_to(scorer.prefix, (count, len(scorer.prefix)))
+    tokens = jnp.concatenate([prefix, scorer.after_prefix(ids, dream, length)], axis=1)
     column = jnp.arange(tokens.shape[1], dtype=jnp.int32)
     everywhere = jnp.broadcast_to(column, tokens.shape)
     values, hidden, _ = run(decoder, features, dream, decoder.embed(tokens), following(tokens), everywhere)
