@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import Any, cast
 
 import jax
@@ -142,19 +143,24 @@ def _everywhere(algorithm: Algorithm, function: Any, *arguments: Any, given: Any
         return function(algorithm, 0, *arguments)
 
     leaves, structure = jax.tree.flatten(algorithm)
+    # Leaves without elements, such as no prefix, are made inside: the compiler of jaxlib 0.11.2 dies of such arguments.
+    some = [leaf.size > 0 for leaf in leaves]
 
-    def local(leaves: list[Any], *arguments: Any) -> Any:
+    def local(given: list[Any], *arguments: Any) -> Any:
+        rest = iter(given)
+        leaves = [next(rest) if there else jnp.zeros(*none) for there, none in zip(some, empty, strict=True)]
         return function(jax.tree.unflatten(structure, leaves), jax.lax.axis_index(DATA_AXIS), *arguments)
 
+    empty = [(leaf.shape, leaf.dtype) for leaf in leaves]
     given = given if isinstance(given, tuple) else (given,) * len(arguments)
     found = jax.shard_map(
         local,
         mesh=algorithm.mesh,
-        in_specs=(_specs(algorithm), *given),
+        in_specs=(list(itertools.compress(_specs(algorithm), some)), *given),
         out_specs=made,
         axis_names={DATA_AXIS},
         check_vma=False,
-    )(leaves, *arguments)
+    )(list(itertools.compress(leaves, some)), *arguments)
     if algorithm.model_parts == 1:
         return found
     # Otherwise the compiler chooses how results lie over the other axis, and the next call is compiled for that.

@@ -107,7 +107,7 @@ class LanguageModelScorer:
         past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
 
         def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"] | None]]:
-            inputs = embeddings.at[:, :length].set(tokens)
+            inputs = jnp.concatenate([tokens, embeddings[:, length:]], axis=1)
             values, hidden, cache = run(decoder, self.features, dream, inputs, following(sequences), shown, past)
             predictors = predictors_of(hidden[:, :length], before)
             logits, nats = None, jnp.zeros((ids.shape[0], length - first), jnp.float32)
@@ -132,7 +132,7 @@ class LanguageModelScorer:
             return gradient, parents
         share = (penalties / (length - first))[:, None, None]
         of_labels = share * (logits - parents.normalizer[:, first:, None])
-        return gradient.at[:, first:].add(of_labels), parents
+        return gradient + jnp.pad(of_labels, ((0, 0), (first, 0), (0, 0))), parents
 
     def evaluate(
         self,
