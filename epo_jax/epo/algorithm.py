@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from typing import Any, cast
 
 import jax
@@ -142,25 +141,24 @@ def _everywhere(algorithm: Algorithm, function: Any, *arguments: Any, given: Any
     if algorithm.mesh is None:
         return function(algorithm, 0, *arguments)
 
-    leaves, structure = jax.tree.flatten(algorithm)
     # Leaves without elements, such as no prefix, are made inside: the compiler of jaxlib 0.11.2 dies of such arguments.
-    some = [leaf.size > 0 for leaf in leaves]
+    leaves, structure = jax.tree.flatten(algorithm)
+    specs = [spec for spec, leaf in zip(_specs(algorithm), leaves, strict=True) if leaf.size]
 
-    def local(given: list[Any], *arguments: Any) -> Any:
-        rest = iter(given)
-        leaves = [next(rest) if there else jnp.zeros(*none) for there, none in zip(some, empty, strict=True)]
-        return function(jax.tree.unflatten(structure, leaves), jax.lax.axis_index(DATA_AXIS), *arguments)
+    def local(handed: list[Any], *arguments: Any) -> Any:
+        rest = iter(handed)
+        own = [next(rest) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
+        return function(jax.tree.unflatten(structure, own), jax.lax.axis_index(DATA_AXIS), *arguments)
 
-    empty = [(leaf.shape, leaf.dtype) for leaf in leaves]
     given = given if isinstance(given, tuple) else (given,) * len(arguments)
     found = jax.shard_map(
         local,
         mesh=algorithm.mesh,
-        in_specs=(list(itertools.compress(_specs(algorithm), some)), *given),
+        in_specs=(specs, *given),
         out_specs=made,
         axis_names={DATA_AXIS},
         check_vma=False,
-    )(list(itertools.compress(leaves, some)), *arguments)
+    )([leaf for leaf in leaves if leaf.size], *arguments)
     if algorithm.model_parts == 1:
         return found
     # Otherwise the compiler chooses how results lie over the other axis, and the next call is compiled for that.

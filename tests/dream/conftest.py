@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import pytest
+from broken_off import SMALL
 from jax.experimental.compilation_cache import compilation_cache
 
-from epo_jax.dream import loop
+import epo_jax
+from epo_jax.dream import chunks, loop
 
 
 @pytest.fixture(autouse=True)
@@ -45,3 +47,17 @@ def own_cache(cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def one_step_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of one step, so that runs can be broken off anywhere."""
+    monkeypatch.setattr(chunks.Pace, "steps", property(lambda _: 1))
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: epo_jax.LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was not broken off."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, output=folder, report=False)
+    return folder

@@ -7,72 +7,20 @@ import json
 import logging
 import os
 import shutil
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from orbax.checkpoint import v1
+from broken_off import HISTORY, SMALL, broken, gone_on
 
 import epo_jax
-from epo_jax import Constraints, EPOConfig, EpoError, NonFiniteError
-from epo_jax.dream import checkpoint, chunks, loop
+from epo_jax import Constraints, EpoError, NonFiniteError
 from epo_jax.dream import history as histories
+from epo_jax.dream import loop
 from epo_jax.dream.identity import fingerprints
-from epo_jax.dream.run_lock import RunLock
-from epo_jax.dream.saving import Saving
 
-# The shapes of test_dream.py, whose programs serve here too.
-SMALL = EPOConfig(iterations=7, population=3, children=4, length=5, top_k=40, restart_every=3)
-HISTORY = "history.npz"
-
-
-class BrokenOffError(Exception):
-    """What a callback raises."""
-
-
-def breaking_off(after: int):
-    def callback(told: epo_jax.Progress) -> None:
-        if told.iteration >= after:
-            raise BrokenOffError
-
-    return callback
-
-
-@pytest.fixture(autouse=True)
-def one_step_at_a_time(monkeypatch):
-    """Chunks of one step, so that runs can be broken off anywhere."""
-    monkeypatch.setattr(chunks.Pace, "steps", property(lambda _: 1))
-
-
-@pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, output=folder, report=False)
-    return folder
-
-
-def broken(lm, output, *after, feature="L1.N5", seed=4, config=SMALL, **options):
-    """A run that is broken off after some iterations, one after the other."""
-    for iteration in after:
-        with pytest.raises(BrokenOffError):
-            epo_jax.dream(
-                lm,
-                feature,
-                config,
-                seed=seed,
-                output=output,
-                resume=True,
-                report=False,
-                callback=breaking_off(iteration),
-                **{"checkpoint_every": 0, **options},
-            )
-    return output
-
-
-def gone_on(lm, output, feature="L1.N5", seed=4, config=SMALL, **options):
-    return epo_jax.dream(lm, feature, config, seed=seed, output=output, resume=True, report=False, **options)
+pytestmark = pytest.mark.usefixtures("one_step_at_a_time")
 
 
 @pytest.mark.parametrize("after", [(1,), (3,), (2, 4, 6)])
@@ -159,41 +107,6 @@ def test_a_fingerprint_sees_one_changed_bit_and_numbers_that_change_places(tiny)
     assert len(set(told)) == len(changes)
 
 
-def cut(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def test_a_damaged_checkpoint_gives_way_to_an_older_one_and_says_so(tiny, whole, tmp_path, caplog):
-    output = broken(tiny, tmp_path / "run", 5)
-    there = sorted((output / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
-    assert len(there) == 2, "the newest ones are kept"
-    for path in there[-1].rglob("*"):
-        if path.is_file():
-            cut(path)
-    with caplog.at_level(logging.WARNING):
-        broken(tiny, output, 5, checkpoint_every=60)
-    assert f"{there[-1]} is damaged" in caplog.text
-    begun = []
-    gone_on(tiny, output, callback=begun.append)
-    assert begun[0].iteration == 6, "another has taken the damaged one's place"
-    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
-
-
-@pytest.mark.parametrize("number", [0, -1])
-def test_a_damaged_history_file_gives_way_to_an_older_state_and_says_so(tiny, whole, tmp_path, caplog, number):
-    output = broken(tiny, tmp_path / "run", 5)
-    file = sorted((output / "checkpoints" / "history").iterdir())[number]
-    cut(file)
-    told = []
-    with caplog.at_level(logging.WARNING):
-        gone_on(tiny, output, callback=told.append)
-    assert f"{file} is damaged" in caplog.text
-    # Every checkpoint counts the first file.
-    assert (told[0].iteration == 1) == (number == 0)
-    assert ("starts anew" in caplog.text) == (number == 0)
-    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
-
-
 def test_without_a_checkpoint_a_run_starts_anew_also_where_the_same_one_began(tiny, whole, tmp_path):
     output = broken(tiny, tmp_path / "run", 2)
     for path in (output / "checkpoints").glob("[0-9]*"):
@@ -223,15 +136,6 @@ def test_a_run_that_was_stopped_keeps_its_results_and_goes_on(tiny, whole, tmp_p
     assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
 
 
-def test_two_runs_in_one_folder_are_refused_and_say_who_is_there(tiny, tmp_path):
-    output = broken(tiny, tmp_path / "run", 2)
-    lock = RunLock(output)
-    with pytest.raises(EpoError, match=f"process {os.getpid()} on "):
-        gone_on(tiny, output)
-    lock.release()
-    assert not gone_on(tiny, output).run.stopped
-
-
 def test_a_run_that_was_not_finite_says_so_again(tiny, tmp_path, monkeypatch):
     fetch = histories.of_infos
 
@@ -248,89 +152,6 @@ def test_a_run_that_was_not_finite_says_so_again(tiny, tmp_path, monkeypatch):
         messages.append(str(caught.value))
         monkeypatch.setattr(histories, "of_infos", lambda *_: pytest.fail("a step was made"))
     assert messages[0] == messages[1]
-
-
-def history_meets_a_full_disk(output, patch):
-    # What is written to this device does, whoever runs the tests.
-    for number in range(9):
-        (output / "checkpoints" / "history" / f"{number:06d}.chunks.part").symlink_to("/dev/full")
-
-
-def state_meets_a_full_disk(output, patch):
-    patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-
-
-def orbax_fails(output, patch):
-    def save(*_):
-        raise ValueError("a long account\nof many lines")
-
-    patch.setattr(v1, "save", save)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "told", "first"),
-    [
-        # There it works again at the end, where what there is is saved once more.
-        (history_meets_a_full_disk, "(No space left on device)", 4),
-        (state_meets_a_full_disk, "(No space left on device)", 3),
-        (orbax_fails, "(a long account of many lines)", 3),
-    ],
-)
-def test_a_checkpoint_that_cannot_be_written_ends_the_run_in_a_line_and_the_older_state_goes_on(
-    tiny, whole, tmp_path, monkeypatch, spoil, told, first
-):
-    output = broken(tiny, tmp_path / "run", 2)
-    with monkeypatch.context() as patch:
-        patch.setattr(Saving, "save_if_due", Saving.save)
-
-        def spoiling(progress: epo_jax.Progress) -> None:
-            if progress.iteration == 3:
-                spoil(output, patch)
-
-        with pytest.raises(EpoError) as caught:
-            gone_on(tiny, output, checkpoint_every=0, callback=spoiling)
-    what = f"--output={output}: a checkpoint could not be written {told}"
-    assert str(caught.value) == f"{what}; what was kept before stays, and --resume goes on from it"
-    for part in output.rglob("*.part"):
-        part.unlink()
-    begun = []
-    gone_on(tiny, output, callback=begun.append)
-    assert begun[0].iteration == first
-    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
-
-
-def test_what_a_checkpoint_counts_is_on_the_disk_before_it_is_and_it_is_before_an_older_one_is_removed(
-    tiny, tmp_path, monkeypatch
-):
-    events = []
-
-    def spy(owner, name, told):
-        function = getattr(owner, name)
-
-        def call(*arguments):
-            events.append(told(*arguments))
-            return function(*arguments)
-
-        monkeypatch.setattr(owner, name, call)
-
-    monkeypatch.setattr(Saving, "save_if_due", Saving.save)
-    spy(os, "fsync", lambda file: ("synced", os.readlink(f"/proc/self/fd/{file}")))
-    spy(v1, "save", lambda path, _: ("saved", str(path)))
-    spy(checkpoint, "remove_checkpoint", lambda folder, number: ("removed", str(folder / str(number))))
-    output = broken(tiny, tmp_path / "run", 5, keep_checkpoints=1) / "checkpoints"
-    saves = [number for number, (what, _) in enumerate(events) if what == "saved"]
-    assert len(saves) == 5
-    for last, save, following in zip([0, *saves], saves, [*saves[1:], len(events)], strict=False):
-        before, after, path = events[last:save], events[save:following], events[save][1]
-        written = next(number for number, (_, file) in enumerate(before) if file.endswith(".chunks.part"))
-        assert ("synced", str(output / "history")) in before[written:]
-        assert ("synced", f"{path}/state/_METADATA") in after
-        named = after.index(("synced", str(output)))
-        assert ("synced", path) in after[:named]
-        removals = [number for number, (what, _) in enumerate(after) if what == "removed"]
-        assert len(removals) == (save != saves[0])
-        assert all(number > named for number in removals)
-    assert checkpoint.checkpoints(output) == [5]
 
 
 def test_what_is_asked_of_resuming_is_checked(tiny, tmp_path):
