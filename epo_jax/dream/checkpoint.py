@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, iteration: int, state: HostState, told: Mappin
     tree = {**state, _TOLD: np.frombuffer(said, np.uint8)}
     if iteration not in checkpoints(folder):
         with _by_the_writer_alone(), _one_error_alone():
-            v1.save(folder / str(iteration), tree)
+            v1.save(_as_orbax_takes_it(folder / str(iteration)), tree)
         _settle(folder, folder / str(iteration))
     for older in checkpoints(folder)[:-keep]:
         remove_checkpoint(folder, older)
@@ -78,7 +78,7 @@ def load_checkpoint(folder: Path, iteration: int) -> tuple[dict[str, np.ndarray]
     path = folder / str(iteration)
     try:
         with _by_the_writer_alone(), _one_error_alone():
-            state = {name: np.asarray(array) for name, array in v1.load(path).items()}
+            state = {name: np.asarray(array) for name, array in v1.load(_as_orbax_takes_it(path)).items()}
         told = json.loads(state.pop(_TOLD).tobytes())
         if told.pop(_CHECKSUM) != _checksum(state):
             raise ValueError("its checksum is another")
@@ -101,6 +101,11 @@ def remove_unfinished(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir() and path.name.partition(".")[0].isdigit() and not path.name.isdigit():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _as_orbax_takes_it(path: Path) -> Path:
+    # It refuses relative paths, such as those below the default of --output.
+    return path.absolute()
 
 
 def _settle(folder: Path, checkpoint: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,14 @@ def test_a_run_that_is_broken_off_and_gone_on_with_has_the_bytes_of_the_unbroken
     assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert made.run.seconds > 0
     assert epo_jax.load_result(output).run == made.run
+
+
+def test_a_run_below_a_relative_path_is_saved_and_goes_on(tiny, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = broken(tiny, Path("dreams") / "run", 3)
+    assert (output / "checkpoints" / "3").is_dir()
+    gone_on(tiny, output)
+    assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
 
 
 def test_several_dreams_and_children_that_are_looked_at_go_on_too(tiny, tmp_path):
