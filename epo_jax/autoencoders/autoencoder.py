@@ -83,6 +83,33 @@ class Autoencoder:
             raise EpoError(f"{flag}: {self.file.path}: latent {index} has numbers that are not finite")
         return numbers
 
+    def every_latent(self, flag: str) -> LatentNumbers:
+        """The numbers of all latents: encoders [d_sae, d_in], the center [d_in], all else [d_sae].
+
+        Raises:
+            EpoError: numbers that are not finite.
+        """
+
+        def each(name: str, used: bool, otherwise: float) -> Float32[np.ndarray, " d_sae"]:
+            return whole(self.file, name) if used else np.full(self.d_sae, otherwise, np.float32)
+
+        settings = self.settings
+        gated = settings.architecture == GATED
+        with flagged(flag):
+            center = whole(self.file, CENTER)
+            numbers = LatentNumbers(
+                encoder=np.ascontiguousarray(whole(self.file, ENCODER).T),
+                center=center if settings.subtract_center else np.zeros_like(center),
+                bias=each(_GATE if gated else _BIAS, True, 0),
+                gain=self._norms() if settings.rescale else np.ones(self.d_sae, np.float32),
+                threshold=each(_THRESHOLD, settings.architecture == JUMPRELU, 0),
+                magnitude_gain=np.exp(each(_LOG_GAIN, gated, 0)),
+                magnitude_bias=each(_MAGNITUDE, gated, 0),
+            )
+        if not all(np.isfinite(value).all() for value in dataclasses.astuple(numbers)):
+            raise EpoError(f"{flag}: {self.file.path} has numbers that are not finite")
+        return numbers
+
     def top_k(self, inputs: Float32[np.ndarray, "n d_in"], index: int) -> Float32[np.ndarray, " n"]:
         """Activations of a latent of a top-k autoencoder, which depend on all others.
 

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from epo_jax.dream.history_files import DamagedError, on_disk
+from epo_jax.dream.history_files import DamagedError
 from epo_jax.errors import one_line
 from epo_jax.parallel import processes
+from epo_jax.whole_files import on_disk
 
 _TOLD = "told"
 _CHECKSUM = "checksum"

@@ -7,7 +7,6 @@ stores how many of them count. What stands behind that number is overwritten.
 from __future__ import annotations
 
 import io
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from epo_jax.dream.history import Chunk
 from epo_jax.errors import one_line
+from epo_jax.whole_files import write_whole
 
 _FIELDS = ("ids", "feature", "cross_entropy", "scored", "iteration")
 _CHECKSUM_BYTES = 4
@@ -90,34 +90,6 @@ def decoded(content: bytes) -> list[Chunk]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         groups = len(arrays.files) // len(_FIELDS)
         return [Chunk(*(arrays[f"{number}.{name}"] for name in _FIELDS)) for number in range(groups)]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, and on the disk when this returns.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    on_disk(path.parent)
-
-
-def on_disk(path: Path) -> None:
-    """Wait until a file, or what a folder lists, is on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _name(number: int) -> str:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from epo_jax.dream.checkpoint import checkpoints, remove_checkpoint, remove_unfinished
-from epo_jax.dream.history_files import on_disk, write_whole
+from epo_jax.whole_files import on_disk, write_whole
 from epo_jax.dream.identity import identity
 from epo_jax.dream.result import BEGUN, CHECKPOINTS, DONE, Result, Run, check_folder, prepare_folder
 from epo_jax.dream.resuming import HISTORY, RUN, Found, Kept, found

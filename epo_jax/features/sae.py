@@ -111,7 +111,10 @@ class Latent(OneSite):
 
     def pre_activation(self, x: Float32[Array, " N"]) -> Float32[Array, ""]:
         """The latent's value for the search, of what `read` gives."""
-        product = jnp.dot(x - self.center, self.encoder, precision=jax.lax.Precision.HIGHEST)
+        return self.of_product(jnp.dot(x - self.center, self.encoder, precision=jax.lax.Precision.HIGHEST))
+
+    def of_product(self, product: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
+        """The value for the search, of the product with the encoder's column; of a stack, of products [..., R]."""
         pre = self.gain * (product + self.bias)
         if self.architecture != GATED:
             return pre

@@ -1,0 +1,159 @@
+"""A scan that was made, read feature by feature: what the corpus has of each at most, and how often it has how much."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Int32, Int64
+
+from epo_jax.corpus import files
+from epo_jax.corpus.hits import percentiles
+from epo_jax.errors import EpoError, one_line
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9, 99.99)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetExamples:
+    """Max-activating dataset examples of a feature, strongest in context first.
+
+    Attributes:
+        feature: its string.
+        activation: float32[K], in the corpus, with all of the window before it.
+        document: where each stands.
+        place: int64[K], which token of its document each is.
+        context: int32[n] each, tokens of the window.
+        position: int32[K], the token in it that is read.
+        ids: int32[K, T], the isolated tokens.
+        isolated_activation: float32[K], of these alone, as a dream is scored; None where they were not.
+        isolated_cross_entropy: float32[K], nats/token; likewise.
+        percentiles: of all activations in the corpus, by percentage; within an eighth of an octave.
+        histogram: int64[bins], see `hits.bin_edges`.
+    """
+
+    feature: str
+    activation: Float32[np.ndarray, " K"]
+    document: list[str]
+    place: Int64[np.ndarray, " K"]
+    context: list[Int32[np.ndarray, " n"]]
+    position: Int32[np.ndarray, " K"]
+    ids: Int32[np.ndarray, "K T"]
+    isolated_activation: Float32[np.ndarray, " K"] | None
+    isolated_cross_entropy: Float32[np.ndarray, " K"] | None
+    percentiles: dict[float, float]
+    histogram: Int64[np.ndarray, " bins"]
+
+    @property
+    def maximum(self) -> float:
+        """The largest activation in the corpus; NaN where it has no position."""
+        return float(self.activation[0]) if len(self.activation) else float("nan")
+
+    def to_pandas(self, tokenizer: object = None) -> pd.DataFrame:
+        """A row for each example; texts where the model's tokenizer is given."""
+        table = pd.DataFrame({"activation": self.activation, "document": self.document, "place": self.place})
+        if self.isolated_activation is not None:
+            table["isolated_activation"] = self.isolated_activation
+            table["isolated_cross_entropy"] = self.isolated_cross_entropy
+        table["ids"] = list(self.ids)
+        if tokenizer is not None:
+            table["text"] = [tokenizer.decode(ids) for ids in self.ids.tolist()]  # type: ignore[attr-defined]
+        return table
+
+
+class Scan:
+    """A scan's folder, opened for reading.
+
+    Attributes:
+        folder: where it is.
+        settings: model, corpus, sizes.
+        features: all feature strings.
+        tokens: of the corpus that were scanned.
+        positions: at which each feature was read.
+        seconds: that it took.
+        done: whether it came to its end.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open it; see `load_scan`."""
+        self.folder = Path(folder)
+        try:
+            self.settings = files.settings_of(self.folder)
+            names = files.names_of(self.folder)
+        except (OSError, ValueError) as error:
+            raise EpoError(f"--scan={folder}: holds no scan ({one_line(error)})") from error
+        found = files.load(self.folder)
+        if found is None:
+            raise EpoError(f"--scan={folder}: holds a scan of which nothing was saved yet")
+        self._hits, told = found
+        self.tokens, self.positions = int(told["tokens"]), int(told["positions"])
+        self.seconds, self.done = float(told["seconds"]), bool(told["done"])
+        self._windows = int(told["windows"])
+        self.features = [name for group in names for name in group]
+        self._row = {name: row for row, name in enumerate(self.features)}
+
+    @functools.cached_property
+    def _reader(self) -> files.WindowReader:
+        return files.WindowReader(self.folder, self._windows)
+
+    @functools.cached_property
+    def _flat(self) -> tuple[np.ndarray, ...]:
+        names = ("activation", "window", "position", "histogram")
+        arrays = ([getattr(group, name) for group in self._hits] for name in names)
+        return tuple(np.concatenate([a.reshape(-1, a.shape[-1]) for a in each]) for each in arrays)
+
+    @functools.cached_property
+    def _isolated(self) -> tuple[dict[int, int], np.ndarray, np.ndarray]:
+        path = self.folder / files.ISOLATED
+        if not path.exists():
+            return {}, np.zeros((0, 0)), np.zeros((0, 0))
+        with np.load(path, allow_pickle=False) as arrays:
+            rows = {int(row): place for place, row in enumerate(arrays["rows"])}
+            return rows, arrays["activation"], arrays["cross_entropy"]
+
+    def examples(self, feature: str) -> DatasetExamples:
+        """The examples of a feature.
+
+        Raises:
+            EpoError: the scan does not have it.
+        """
+        if feature not in self._row:
+            raise EpoError(f"--feature={feature}: is none of the {len(self.features)} features of {self.folder}")
+        row = self._row[feature]
+        activation, window, position, histogram = (array[row] for array in self._flat)
+        there = window >= 0
+        count = int(there.sum())
+        activation, window, position = activation[there], window[there], position[there]
+        windows = [self._reader[number] for number in window.tolist()]
+        length = self.settings["length"]
+        ids = np.stack([w.ids[p - length + 1 : p + 1] for w, p in zip(windows, position, strict=True)]) if count else (
+            np.zeros((0, length), np.int32)
+        )
+        rows, isolated, nats = self._isolated
+        at = rows.get(row)
+        found = percentiles(histogram[None], activation[:1] if count else np.zeros(1, np.float32), PERCENTILES)[0]
+        return DatasetExamples(
+            feature=feature,
+            activation=activation,
+            document=[w.document for w in windows],
+            place=np.array([w.start + p for w, p in zip(windows, position, strict=True)], np.int64),
+            context=[w.ids for w in windows],
+            position=position,
+            ids=ids,
+            isolated_activation=None if at is None else isolated[at][there],
+            isolated_cross_entropy=None if at is None else nats[at][there],
+            percentiles=dict(zip(PERCENTILES, found.tolist(), strict=True)),
+            histogram=histogram.astype(np.int64),
+        )
+
+
+def load_scan(folder: str | Path) -> Scan:
+    """Open a scan's folder.
+
+    Raises:
+        EpoError: no scan there, or a damaged one.
+    """
+    return Scan(folder)

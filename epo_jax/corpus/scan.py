@@ -1,0 +1,231 @@
+"""A corpus streamed through a model once, for thousands of features together; goes on where it was broken off."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from epo_jax.corpus import files
+from epo_jax.corpus.groups import Group
+from epo_jax.corpus.hits import Hits, merged, no_hits
+from epo_jax.corpus.programs import scan_windows
+from epo_jax.corpus.sources import Document
+from epo_jax.corpus.windows import Window, batches_of, padded, windows_of
+from epo_jax.errors import EpoError
+from epo_jax.models import LanguageModel
+from epo_jax.parallel.mesh import DATA
+from epo_jax.scoring.template import Template, frozen_tokens
+
+KEEP = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanConfig:
+    """How a corpus is scanned.
+
+    Attributes:
+        length: tokens of a dream, T; hits have at least T - 1 tokens of their document before them.
+        context: tokens of a window.
+        keep: hits that stay for each feature.
+        batch: windows that a device runs at a time.
+        tokens: after so many of the corpus the scan ends; None for all.
+        save_every: seconds between savings.
+    """
+
+    length: int = 12
+    context: int = 256
+    keep: int = KEEP
+    batch: int = 8
+    tokens: int | None = None
+    save_every: float = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanProgress:
+    """How far a scan is.
+
+    Attributes:
+        tokens: of the corpus, each counted once.
+        positions: at which features were read.
+        seconds: in all parts of the scan.
+        rate: tokens per second since the last saving.
+        done: whether that is all.
+    """
+
+    tokens: int
+    positions: int
+    seconds: float
+    rate: float
+    done: bool
+
+
+def scan(
+    lm: LanguageModel,
+    documents: Iterable[Document],
+    groups: Sequence[tuple[Group, Sequence[str]]],
+    output: str | Path,
+    config: ScanConfig | None = None,
+    *,
+    template: Template | None = None,
+    told: Mapping[str, Any] | None = None,
+    callback: Callable[[ScanProgress], None] | None = None,
+) -> Path:
+    """Keep the strongest hits of features over a corpus, with histograms of all activations.
+
+    Args:
+        lm: the model; on a mesh, windows are shared by the axis `data`.
+        documents: of the corpus, in the same order whenever the scan goes on.
+        groups: features and their strings, see `neurons_of`, `latents_of`, `others_of`.
+        output: the scan's folder; one of the same scan is gone on with.
+        config: how.
+        template: the frozen text before each window; by default the BOS that the tokenizer adds.
+        told: what else a scan that is gone on with must agree in, as JSON holds it, such as the corpus's name.
+        callback: is told of progress when hits are saved.
+
+    Returns:
+        The folder, which `load_scan` reads.
+
+    Raises:
+        EpoError: settings that do not fit the model or the folder, another corpus than before, activations that are
+            not finite, or nothing to scan.
+    """
+    config = config or ScanConfig()
+    folder = Path(output)
+    prefix = frozen_tokens(lm, template or Template()).prefix
+    _check(lm, config, len(prefix))
+    settings = {**_settings(lm, config, prefix), **(told or {})}
+    files.begin(folder, settings, [names for _, names in groups])
+    before = files.load(folder)
+    hits = before[0] if before else [_host(no_hits((group.parts, group.width), config.keep)) for group, _ in groups]
+    counts = before[1] if before else {"windows": 0, "tokens": 0, "positions": 0, "seconds": 0.0, "done": False}
+    if counts["done"]:
+        return folder
+    windows = windows_of(documents, lm.tokenizer, config.context, config.length, lm.config.vocab_size)
+    _pass_over(files.WindowReader(folder, counts["windows"]) if before else [], windows, folder)
+    writer = files.WindowWriter(folder, counts["windows"])
+    try:
+        _Scanning(lm, [group for group, _ in groups], prefix, config, folder, writer, callback).run(
+            windows, hits, counts
+        )
+    finally:
+        writer.close()
+    return folder
+
+
+class _Scanning:
+    """One part of a scan, from a saved state on."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        groups: Sequence[Group],
+        prefix: np.ndarray,
+        config: ScanConfig,
+        folder: Path,
+        writer: files.WindowWriter,
+        callback: Callable[[ScanProgress], None] | None,
+    ) -> None:
+        self._lm, self._groups, self._config = lm, groups, config
+        self._prefix, self._folder, self._writer = jnp.asarray(prefix), folder, writer
+        self._callback = callback
+        mesh = lm.mesh
+        self._devices = 1 if mesh is None else mesh.shape[DATA]
+        self._lies = None if mesh is None else NamedSharding(mesh, PartitionSpec(DATA))
+
+    def run(self, windows: Iterable[Window], saved: list[Hits], counts: dict[str, Any]) -> None:
+        config, size = self._config, self._devices * self._config.batch
+        hits, counts = self._placed(saved), dict(counts)
+        began = last = time.monotonic()
+        seconds, at_last = counts["seconds"], counts["tokens"]
+
+        def save(done: bool) -> None:
+            nonlocal hits, saved, last, at_last
+            saved = [merged(jax.device_get(group)) for group in hits]
+            if any(np.isnan(group.activation).any() for group in saved):
+                raise EpoError(f"{self._lm.source}: some activations are not finite; a larger --dtype may help")
+            self._writer.settle()
+            now = time.monotonic()
+            counts.update(seconds=seconds + now - began, done=done)
+            files.save(self._folder, saved, counts)
+            if self._callback is not None:
+                rate = (counts["tokens"] - at_last) / max(now - last, 1e-9)
+                names = ("tokens", "positions", "seconds")
+                self._callback(ScanProgress(*(counts[name] for name in names), rate, done))
+            last, at_last = now, counts["tokens"]
+
+        for batch in batches_of(windows, size):
+            if config.tokens is not None and counts["tokens"] >= config.tokens:
+                break
+            hits = self._step(hits, batch, counts["windows"])
+            self._writer.add(batch)
+            counts["windows"] += len(batch)
+            counts["positions"] += sum(len(window.ids) - config.length + 1 for window in batch)
+            counts["tokens"] += sum(
+                len(window.ids) - (config.length - 1 if window.start else 0) for window in batch
+            )
+            # The device is never more than a step behind, so that time is told truly.
+            jax.block_until_ready(hits)
+            if time.monotonic() - last >= config.save_every:
+                save(done=False)
+        if counts["windows"] == 0:
+            raise EpoError(f"--corpus: no document has the {config.length} tokens that a dream has; give longer ones")
+        save(done=True)
+
+    def _step(self, hits: list[Hits], batch: list[Window], number: int) -> list[Hits]:
+        each = self._config.batch
+        ids, lengths = padded(batch, self._devices * each, self._config.context)
+        first = number + each * np.arange(self._devices, dtype=np.int32)
+        shape = (self._devices, each)
+        arrays = (ids.reshape(*shape, -1), lengths.reshape(shape), first.astype(np.int32))
+        placed = [jnp.asarray(a) if self._lies is None else jax.device_put(a, self._lies) for a in arrays]
+        lm = self._lm
+        return scan_windows(lm.graphdef, lm.params, self._groups, self._prefix, hits, *placed, self._config.length)
+
+    def _placed(self, hits: list[Hits]) -> list[Hits]:
+        """The hits so far on the first device, none on the others."""
+
+        def spread(leaf: np.ndarray, empty: np.ndarray) -> jax.Array:
+            whole = np.broadcast_to(empty, (self._devices, *leaf.shape)).copy()
+            whole[0] = leaf
+            return jnp.asarray(whole) if self._lies is None else jax.device_put(whole, self._lies)
+
+        nothing = [_host(no_hits(group.activation.shape[:-1], self._config.keep)) for group in hits]
+        return [jax.tree.map(spread, group, none) for group, none in zip(hits, nothing, strict=True)]
+
+
+def _pass_over(before: Iterable[Window], windows: Iterable[Window], folder: Path) -> None:
+    """Leave out the windows that were scanned, and see that they are the same."""
+    for number, old in enumerate(before):
+        new = next(iter(windows), None)
+        if new is None or (new.document, new.start) != (old.document, old.start) or not np.array_equal(new.ids, old.ids):
+            raise EpoError(f"--output={folder}: holds a scan of another corpus, which differs in window {number}")
+
+
+def _check(lm: LanguageModel, config: ScanConfig, before: int) -> None:
+    for name in ("length", "keep", "batch"):
+        if getattr(config, name) < 1:
+            raise EpoError(f"--{name}={getattr(config, name)}: must be at least 1")
+    if config.length < 2 and not before:
+        raise EpoError("--length=1: a single token has no predecessor to score it by; give at least 2, or --bos=always")
+    if before + config.context > lm.config.max_positions:
+        raise EpoError(
+            f"--context={config.context}: is more than the {lm.config.max_positions - before} tokens that the model takes"
+        )
+
+
+def _settings(lm: LanguageModel, config: ScanConfig, prefix: np.ndarray) -> dict[str, Any]:
+    sizes = {name: getattr(config, name) for name in ("length", "context", "keep", "tokens")}
+    model = {"model": lm.source, "commit": lm.commit, "dtype": lm.config.dtype}
+    return {**model, **sizes, "prefix": prefix.tolist()}
+
+
+def _host(hits: Hits) -> Hits:
+    return jax.tree.map(np.asarray, hits)

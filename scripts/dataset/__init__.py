@@ -1,0 +1,1 @@
+"""What scripts about dataset examples share."""
