@@ -2,10 +2,10 @@
 
 python scripts/scan_corpus.py --model=smollm2-135m --corpus=books/ --neurons=0:30 --features="logit: dog" --output=scan
 
-streams text files, JSONL, Parquet or a dataset of the Hugging Face hub through the model, keeps the 64 strongest hits of
-each feature with their context, and a histogram of all its activations; then it scores each hit again as the isolated
-12 tokens that end at it, which is what a dream is compared with. It prints tokens per second on the way and, at the
-end, what it found of the first features. The same command goes on after any interruption.
+streams text files, JSONL, Parquet or a dataset of the hub through the model, keeps the 64 strongest hits of each
+feature with their context and a histogram of all its activations, and then scores each hit again as the isolated 12
+tokens that end at it, which is what a dream is compared with. It prints tokens per second on the way and what it found
+of the first features. The same command goes on after any interruption.
 epo_jax.corpus.load_scan("scan").examples("L7.N690") reads the folder.
 """
 
@@ -24,8 +24,18 @@ from rich.text import Text
 import epo_jax
 from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
-from epo_jax.corpus import Document, ScanConfig, ScanProgress, latents_of, load_scan, neurons_of, others_of
-from epo_jax.corpus import read_documents, rescore, scan
+from epo_jax.corpus import (
+    Document,
+    ScanConfig,
+    ScanProgress,
+    latents_of,
+    load_scan,
+    neurons_of,
+    others_of,
+    read_documents,
+    rescore,
+    scan,
+)
 from epo_jax.corpus.groups import Group
 from epo_jax.corpus.sources import list_files
 from epo_jax.errors import EpoError
@@ -143,7 +153,7 @@ def _print(console: Console, lm: epo_jax.LanguageModel, folder: str) -> None:
         table.add_row(
             Text(name), f"{examples.percentiles[99.9]:.3f}", f"{examples.maximum:.3f}",
             "" if alone is None else f"{alone[0]:.3f}", "" if nats is None else f"{nats[0]:.2f}",
-            Text(visible(lm.tokenizer.decode(examples.ids[0].tolist()))),
+            Text(visible(str(lm.tokenizer.decode(examples.ids[0].tolist())))),
         )  # fmt: skip
     console.print(table)
     console.print(

@@ -22,7 +22,7 @@ _DECODING = {"scaling_factor", "finetuning_scaling_factor"}
 
 @dataclasses.dataclass(frozen=True)
 class LatentNumbers:
-    """What one latent is made of.
+    """What one latent is made of, or, with a leading axis of all but the center, what all are.
 
     With x the value that is read, centered and normalized: p = gain * (encoder . (x - center) + bias). Of a gated one p
     is the gate, and magnitude_gain * (encoder . (x - center)) + magnitude_bias what it lets through.
@@ -37,13 +37,13 @@ class LatentNumbers:
         magnitude_bias: of a gated one, else 0.
     """
 
-    encoder: Float32[np.ndarray, " d_in"]
+    encoder: Float32[np.ndarray, "*d_sae d_in"]
     center: Float32[np.ndarray, " d_in"]
-    bias: float
-    gain: float = 1.0
-    threshold: float = 0.0
-    magnitude_gain: float = 1.0
-    magnitude_bias: float = 0.0
+    bias: float | Float32[np.ndarray, " d_sae"]
+    gain: float | Float32[np.ndarray, " d_sae"] = 1.0
+    threshold: float | Float32[np.ndarray, " d_sae"] = 0.0
+    magnitude_gain: float | Float32[np.ndarray, " d_sae"] = 1.0
+    magnitude_bias: float | Float32[np.ndarray, " d_sae"] = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epo_jax.corpus.examples import DatasetExamples, Scan, load_scan
-from epo_jax.corpus.groups import latents_of, neurons_of, others_of
+from epo_jax.corpus.grouping import latents_of, neurons_of, others_of
 from epo_jax.corpus.isolated import rescore
 from epo_jax.corpus.scan import ScanConfig, ScanProgress, scan
 from epo_jax.corpus.sources import Document, read_documents

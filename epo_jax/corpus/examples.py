@@ -129,8 +129,10 @@ class Scan:
         activation, window, position = activation[there], window[there], position[there]
         windows = [self._reader[number] for number in window.tolist()]
         length = self.settings["length"]
-        ids = np.stack([w.ids[p - length + 1 : p + 1] for w, p in zip(windows, position, strict=True)]) if count else (
-            np.zeros((0, length), np.int32)
+        ids = (
+            np.stack([w.ids[p - length + 1 : p + 1] for w, p in zip(windows, position, strict=True)])
+            if count
+            else (np.zeros((0, length), np.int32))
         )
         rows, isolated, nats = self._isolated
         at = rows.get(row)

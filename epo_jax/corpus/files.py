@@ -6,10 +6,11 @@ place in it, number of tokens. What stands there behind the windows that hits.np
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,17 +112,23 @@ class WindowWriter:
         """Open the files and cut off what stands behind a number of windows.
 
         Raises:
-            EpoError: the folder holds fewer.
+            EpoError: the folder holds fewer, or another process scans into it.
         """
         path = folder / WINDOWS
-        path.touch()
+        self._windows = path.open("a+b")
+        try:
+            # Let go of when the file is closed, also by the death of the process.
+            fcntl.flock(self._windows, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._windows.close()
+            raise EpoError(f"--output={folder}: another process scans into it; wait, or give another folder") from error
         (folder / TOKENS).touch()
         lines = path.read_bytes().splitlines(keepends=True)[:windows]
         sizes = [json.loads(line)[2] for line in lines]
         total = sum(sizes) * _ID_BYTES
         if len(lines) < windows or (folder / TOKENS).stat().st_size < total:
             raise EpoError(f"{path} holds fewer windows than {HITS} counts; remove the folder and scan again")
-        self._windows, self._tokens = path.open("r+b"), (folder / TOKENS).open("r+b")
+        self._tokens = (folder / TOKENS).open("r+b")
         self._windows.truncate(sum(map(len, lines)))
         self._tokens.truncate(total)
         for file in (self._windows, self._tokens):
@@ -156,10 +163,15 @@ class WindowReader:
         self._starts = [row[1] for row in rows]
         ends = np.cumsum([row[2] for row in rows], dtype=np.int64)
         self._offsets = np.concatenate([[0], ends])
-        self._tokens = np.memmap(folder / TOKENS, np.int32, "r") if len(rows) else np.zeros(0, np.int32)
+        self._tokens = (
+            np.memmap(folder / TOKENS, np.int32, "r", shape=(int(ends[-1]),)) if rows else np.zeros(0, np.int32)
+        )
 
     def __len__(self) -> int:
         return len(self._documents)
+
+    def __iter__(self) -> Iterator[Window]:
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> Window:
         ids: Int32[np.ndarray, " n"] = np.asarray(self._tokens[self._offsets[number] : self._offsets[number + 1]])

@@ -12,13 +12,9 @@ from jax import Array
 from jaxtyping import Float, Float32, Int32
 
 from epo_jax.autoencoders.settings import JUMPRELU, TOPK
-from epo_jax.errors import EpoError
-from epo_jax.features.base import LOGITS, OUTSIDE, READ, Feature
+from epo_jax.features.base import LOGITS, OUTSIDE, Feature
 from epo_jax.features.sae import Latent
-from epo_jax.features.sae import parse as parse_latent
-from epo_jax.models import LanguageModel
-from epo_jax.models.decoder import MLP_POST, PATTERN, Decoder, Observer
-from epo_jax.scoring.assemble import stack_features
+from epo_jax.models.decoder import MLP_POST, Decoder, Observer
 from epo_jax.scoring.forward import rows_of_logits
 
 STATIC = {"static": True}
@@ -55,9 +51,7 @@ class Group(Protocol):
         """Scratch and what is kept after a site was seen."""
         ...
 
-    def finish(
-        self, sink: Sink, scratch: Any, kept: Part, decoder: Decoder, hidden: Float[Array, "B S D"]
-    ) -> Part:
+    def finish(self, sink: Sink, scratch: Any, kept: Part, decoder: Decoder, hidden: Float[Array, "B S D"]) -> Part:
         """What is kept after the normed final residual stream was seen."""
         ...
 
@@ -159,6 +153,57 @@ class Latents:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Logits:
+    """Logit differences, which share one pass over the vocabulary for its two largest logits.
+
+    Attributes:
+        tokens: int32[F].
+    """
+
+    tokens: Int32[Array, " F"]
+
+    @property
+    def parts(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def width(self) -> int:
+        """Tokens."""
+        return self.tokens.shape[0]
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """None of a block."""
+        return ()
+
+    def scratch(self, shape: tuple[int, int]) -> None:
+        """Nothing."""
+
+    def observe(
+        self, sink: Sink, scratch: None, kept: Part, site: str, layer: Int32[Array, ""], value: Float[Array, "B S ..."]
+    ) -> tuple[None, Part]:
+        """Nothing is read in the blocks."""
+        return None, kept
+
+    def finish(self, sink: Sink, scratch: None, kept: Part, decoder: Decoder, hidden: Float[Array, "B S D"]) -> Part:
+        """Each token's logit above the largest other one."""
+
+        def row(hidden: Float[Array, " D"]) -> Float32[Array, " F"]:
+            logits = decoder.unembed(hidden)
+            # Plain maxima alone: on a CPU the place of one takes several times longer than the number.
+            first = logits.max()
+            second = jnp.where(logits < first, logits, -jnp.inf).max()
+            second = jnp.where((logits == first).sum() > 1, first, second)
+            own = logits[self.tokens]
+            return own - jnp.where(own == first, second, first)
+
+        values = _by_rows(row, hidden, decoder)
+        return jax.tree.map(lambda leaf: leaf[None], sink(jax.tree.map(lambda leaf: leaf[0], kept), values))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Others:
     """Features of one kind, each read by itself.
 
@@ -219,68 +264,7 @@ class Others:
 
             return jax.vmap(one)(self.features, inputs[1])
 
-        tokens = hidden.shape[0] * hidden.shape[1]
-        flat = jax.tree.map(lambda leaf: leaf.reshape(tokens, *leaf.shape[2:]), (hidden, scratch))
-        rows = min(tokens, rows_of_logits(decoder.config.vocab_size))
-        found = jax.lax.map(row, flat, batch_size=rows)
-        return jax.tree.map(lambda leaf: leaf.reshape(*hidden.shape[:2], *leaf.shape[1:]), found)
-
-
-def neurons_of(lm: LanguageModel, layers: Sequence[int]) -> tuple[Neurons, list[str]]:
-    """All neurons of layers, and their feature strings in the group's order.
-
-    Raises:
-        EpoError: a layer that the model does not have.
-    """
-    for layer in layers:
-        if not 0 <= layer < lm.config.layers:
-            raise EpoError(f"--neurons: the model has no layer {layer}; its layers are 0 to {lm.config.layers - 1}")
-    ascending = sorted(set(layers))
-    names = [f"L{layer}.N{index}" for layer in ascending for index in range(lm.config.mlp_width)]
-    return Neurons(jnp.asarray(ascending, jnp.int32), lm.config.mlp_width), names
-
-
-def latents_of(lm: LanguageModel, name: str) -> tuple[Latents, list[str]]:
-    """All latents of an autoencoder, and their feature strings in the group's order.
-
-    Raises:
-        EpoError: no such autoencoder, or one that the model's features cannot be read by.
-    """
-    first = parse_latent(f"sae:{name}:0", lm)
-    assert first is not None
-    autoencoder = first.source.autoencoder
-    numbers = autoencoder.every_latent(f"--latents={name}")
-    count = autoencoder.d_sae
-    stack = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), first)
-    stack = dataclasses.replace(
-        stack,
-        # One center serves all, so that it is not kept a thousand times.
-        center=first.center[None],
-        encoder=jnp.asarray(numbers.encoder),
-        **{
-            name: jnp.asarray(getattr(numbers, name))
-            for name in ("bias", "gain", "threshold", "magnitude_gain", "magnitude_bias")
-        },
-    )
-    k = autoencoder.settings.k or 0 if first.architecture == TOPK else 0
-    return Latents(stack, k), [f"sae:{name}:{index}" for index in range(count)]
-
-
-def others_of(features: Sequence[Feature]) -> list[tuple[Others, list[str]]]:
-    """Features of any kinds, those of one kind together, and their feature strings in each group's order.
-
-    Raises:
-        EpoError: a feature that is not one number at each token.
-    """
-    together: dict[Any, list[Feature]] = {}
-    for feature in features:
-        if feature.reads != (READ,):
-            raise EpoError(f"--features={feature.name}: is not one number at each token, so no corpus is scanned for it")
-        if PATTERN in feature.sites:
-            raise EpoError(f"--features={feature.name}: reads a position of the prompt, which a corpus does not have")
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(feature))
-        together.setdefault((jax.tree.structure(feature), shapes), []).append(feature)
-    return [(Others(stack_features(alike)), [one.name for one in alike]) for alike in together.values()]
+        return _by_rows(row, (hidden, scratch), decoder)
 
 
 def run_groups(
@@ -316,9 +300,16 @@ def run_groups(
     return done, hidden
 
 
-def _at(
-    sink: Sink, kept: Part, here: Array, part: Array, values: Callable[[], Float[Array, "B S F"]]
-) -> Part:
+def _by_rows(row: Callable[[Any], Any], arrays: Any, decoder: Decoder) -> Any:
+    """A function of one token over arrays [B, S, ...], as many at a time as logits may be in memory."""
+    shape = jax.tree.leaves(arrays)[0].shape[:2]
+    tokens = shape[0] * shape[1]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(tokens, *leaf.shape[2:]), arrays)
+    found = jax.lax.map(row, flat, batch_size=min(tokens, rows_of_logits(decoder.config.vocab_size)))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), found)
+
+
+def _at(sink: Sink, kept: Part, here: Array, part: Array, values: Callable[[], Float[Array, "B S F"]]) -> Part:
     """What is kept after the sink saw the values of one part, if they are here."""
 
     def update(kept: Part) -> Part:

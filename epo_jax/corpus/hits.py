@@ -47,9 +47,7 @@ def no_hits(shape: tuple[int, ...], keep: int) -> Hits:
     )
 
 
-def absorb(
-    hits: Hits, values: Float[Array, "B S F"], counts: Bool[Array, "B S"], windows: Int32[Array, " B"]
-) -> Hits:
+def absorb(hits: Hits, values: Float[Array, "B S F"], counts: Bool[Array, "B S"], windows: Int32[Array, " B"]) -> Hits:
     """The hits after some more windows, which come later in the corpus than all before.
 
     Args:

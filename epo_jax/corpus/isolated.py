@@ -59,7 +59,9 @@ def rescore(
     owner = np.broadcast_to(np.asarray(rows)[:, None], window.shape)[there]
     reader = files.WindowReader(folder, counts["windows"])
     ids = reader.isolated(places // context, places % context, settings["length"])
-    activation, cross_entropy = _scored(lm, [group for group, _ in groups], settings, ids, inverse, owner, batch, callback)
+    activation, cross_entropy = _scored(
+        lm, [group for group, _ in groups], settings, ids, inverse, owner, batch, callback
+    )
     full = [np.full(window.shape, np.nan, np.float32) for _ in range(2)]
     full[0][there], full[1][there] = activation, cross_entropy[inverse]
     file = io.BytesIO()

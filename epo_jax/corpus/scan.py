@@ -105,7 +105,8 @@ def scan(
     files.begin(folder, settings, [names for _, names in groups])
     before = files.load(folder)
     hits = before[0] if before else [_host(no_hits((group.parts, group.width), config.keep)) for group, _ in groups]
-    counts = before[1] if before else {"windows": 0, "tokens": 0, "positions": 0, "seconds": 0.0, "done": False}
+    nothing = {"windows": 0, "tokens": 0, "positions": 0, "seconds": 0.0, "done": False}
+    counts: dict[str, Any] = before[1] if before else nothing
     if counts["done"]:
         return folder
     windows = windows_of(documents, lm.tokenizer, config.context, config.length, lm.config.vocab_size)
@@ -157,8 +158,7 @@ class _Scanning:
             files.save(self._folder, saved, counts)
             if self._callback is not None:
                 rate = (counts["tokens"] - at_last) / max(now - last, 1e-9)
-                names = ("tokens", "positions", "seconds")
-                self._callback(ScanProgress(*(counts[name] for name in names), rate, done))
+                self._callback(ScanProgress(counts["tokens"], counts["positions"], counts["seconds"], rate, done))
             last, at_last = now, counts["tokens"]
 
         for batch in batches_of(windows, size):
@@ -168,9 +168,7 @@ class _Scanning:
             self._writer.add(batch)
             counts["windows"] += len(batch)
             counts["positions"] += sum(len(window.ids) - config.length + 1 for window in batch)
-            counts["tokens"] += sum(
-                len(window.ids) - (config.length - 1 if window.start else 0) for window in batch
-            )
+            counts["tokens"] += sum(len(window.ids) - (config.length - 1 if window.start else 0) for window in batch)
             # The device is never more than a step behind, so that time is told truly.
             jax.block_until_ready(hits)
             if time.monotonic() - last >= config.save_every:
@@ -205,7 +203,11 @@ def _pass_over(before: Iterable[Window], windows: Iterable[Window], folder: Path
     """Leave out the windows that were scanned, and see that they are the same."""
     for number, old in enumerate(before):
         new = next(iter(windows), None)
-        if new is None or (new.document, new.start) != (old.document, old.start) or not np.array_equal(new.ids, old.ids):
+        if (
+            new is None
+            or (new.document, new.start) != (old.document, old.start)
+            or not np.array_equal(new.ids, old.ids)
+        ):
             raise EpoError(f"--output={folder}: holds a scan of another corpus, which differs in window {number}")
 
 
@@ -217,7 +219,7 @@ def _check(lm: LanguageModel, config: ScanConfig, before: int) -> None:
         raise EpoError("--length=1: a single token has no predecessor to score it by; give at least 2, or --bos=always")
     if before + config.context > lm.config.max_positions:
         raise EpoError(
-            f"--context={config.context}: is more than the {lm.config.max_positions - before} tokens that the model takes"
+            f"--context={config.context}: the model takes {lm.config.max_positions - before} tokens; give no more"
         )
 
 

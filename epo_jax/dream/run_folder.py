@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any
 
 from epo_jax.dream.checkpoint import checkpoints, remove_checkpoint, remove_unfinished
-from epo_jax.whole_files import on_disk, write_whole
 from epo_jax.dream.identity import identity
 from epo_jax.dream.result import BEGUN, CHECKPOINTS, DONE, Result, Run, check_folder, prepare_folder
 from epo_jax.dream.resuming import HISTORY, RUN, Found, Kept, found
@@ -27,6 +26,7 @@ from epo_jax.dream.run_lock import RunLock
 from epo_jax.dream.saving import Saving
 from epo_jax.errors import EpoError
 from epo_jax.parallel import processes
+from epo_jax.whole_files import on_disk, write_whole
 
 # By default: seconds between checkpoints, and how many stay.
 EVERY, KEEP = 60.0, 2
