@@ -107,12 +107,8 @@ class Scan:
 
     @functools.cached_property
     def _isolated(self) -> tuple[dict[int, int], np.ndarray, np.ndarray]:
-        path = self.folder / files.ISOLATED
-        if not path.exists():
-            return {}, np.zeros((0, 0)), np.zeros((0, 0))
-        with np.load(path, allow_pickle=False) as arrays:
-            rows = {int(row): place for place, row in enumerate(arrays["rows"])}
-            return rows, arrays["activation"], arrays["cross_entropy"]
+        rows, activation, cross_entropy = files.isolated_of(self.folder)
+        return {int(row): place for place, row in enumerate(rows)}, activation, cross_entropy
 
     def examples(self, feature: str) -> DatasetExamples:
         """The examples of a feature.

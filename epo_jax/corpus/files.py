@@ -6,6 +6,7 @@ place in it, number of tokens. What stands there behind the windows that hits.np
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
@@ -53,8 +54,25 @@ def begin(folder: Path, settings: Mapping[str, Any], names: Sequence[Sequence[st
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / NAMES, json.dumps([list(group) for group in names]).encode())
         write_whole(folder / SETTINGS, json.dumps(dict(settings), indent=2).encode())
+    except EpoError:
+        raise
     except (OSError, ValueError) as error:
         raise EpoError(f"--output={folder}: cannot be used ({one_line(error)})") from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from scanning into a folder; let go of by the death of this one too.
+
+    Raises:
+        EpoError: another one scans into it.
+    """
+    with (folder / SETTINGS).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EpoError(f"--output={folder}: another process scans into it; wait, or give another folder") from error
+        yield
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -105,6 +123,23 @@ def load(folder: Path) -> tuple[list[Hits], dict[str, Any]] | None:
         raise EpoError(f"{path} is damaged ({one_line(error)}); remove the folder and scan again") from error
 
 
+def isolated_of(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of features, and their hits' activations and cross-entropies as isolated prompts; none before `rescore`.
+
+    Raises:
+        EpoError: the file is damaged.
+    """
+    path = folder / ISOLATED
+    if not path.exists():
+        return np.zeros(0, np.int64), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["rows"], arrays["activation"], arrays["cross_entropy"]
+    # NumPy and zipfile raise all kinds of exceptions over files that are cut.
+    except Exception as error:
+        raise EpoError(f"{path} is damaged ({one_line(error)}); remove it and score again") from error
+
+
 class WindowWriter:
     """Adds windows to a scan's folder."""
 
@@ -112,23 +147,17 @@ class WindowWriter:
         """Open the files and cut off what stands behind a number of windows.
 
         Raises:
-            EpoError: the folder holds fewer, or another process scans into it.
+            EpoError: the folder holds fewer.
         """
         path = folder / WINDOWS
-        self._windows = path.open("a+b")
-        try:
-            # Let go of when the file is closed, also by the death of the process.
-            fcntl.flock(self._windows, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._windows.close()
-            raise EpoError(f"--output={folder}: another process scans into it; wait, or give another folder") from error
+        path.touch()
         (folder / TOKENS).touch()
         lines = path.read_bytes().splitlines(keepends=True)[:windows]
         sizes = [json.loads(line)[2] for line in lines]
         total = sum(sizes) * _ID_BYTES
         if len(lines) < windows or (folder / TOKENS).stat().st_size < total:
             raise EpoError(f"{path} holds fewer windows than {HITS} counts; remove the folder and scan again")
-        self._tokens = (folder / TOKENS).open("r+b")
+        self._windows, self._tokens = path.open("r+b"), (folder / TOKENS).open("r+b")
         self._windows.truncate(sum(map(len, lines)))
         self._tokens.truncate(total)
         for file in (self._windows, self._tokens):

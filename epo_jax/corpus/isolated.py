@@ -30,7 +30,8 @@ def rescore(
 ) -> None:
     """Score the hits of a finished scan as prompts of T tokens, and keep that in its folder.
 
-    A position that several features keep is run once. Hits that were scored before are scored again.
+    A position that several features keep is run once. Hits that were scored before are scored
+    again, and those of other features stay.
 
     Args:
         lm: the model of the scan.
@@ -64,8 +65,13 @@ def rescore(
     )
     full = [np.full(window.shape, np.nan, np.float32) for _ in range(2)]
     full[0][there], full[1][there] = activation, cross_entropy[inverse]
+    kept = files.isolated_of(folder)
+    others = ~np.isin(kept[0], rows)
+    both: list[np.ndarray] = [np.asarray(rows, np.int64), *full]
+    if others.any():
+        both = [np.concatenate([old[others], new]) for old, new in zip(kept, both, strict=True)]
     file = io.BytesIO()
-    np.savez(file, rows=np.asarray(rows, np.int64), activation=full[0], cross_entropy=full[1])
+    np.savez(file, rows=both[0], activation=both[1], cross_entropy=both[2])
     write_whole(folder / files.ISOLATED, file.getvalue())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from epo_jax.corpus.sources import Document
 from epo_jax.corpus.windows import Window, batches_of, padded, windows_of
 from epo_jax.errors import EpoError
 from epo_jax.models import LanguageModel
+from epo_jax.models.fingerprint import numbers_fingerprint, weights_fingerprint
 from epo_jax.parallel.mesh import DATA
 from epo_jax.scoring.template import Template, frozen_tokens
 
@@ -101,24 +102,36 @@ def scan(
     folder = Path(output)
     prefix = frozen_tokens(lm, template or Template()).prefix
     _check(lm, config, len(prefix))
-    settings = {**_settings(lm, config, prefix), **(told or {})}
+    settings = {**_settings(lm, groups, config, prefix), **(told or {})}
     files.begin(folder, settings, [names for _, names in groups])
+    with files.locked(folder):
+        _go_on(lm, documents, groups, prefix, config, folder, callback)
+    return folder
+
+
+def _go_on(
+    lm: LanguageModel,
+    documents: Iterable[Document],
+    groups: Sequence[tuple[Group, Sequence[str]]],
+    prefix: np.ndarray,
+    config: ScanConfig,
+    folder: Path,
+    callback: Callable[[ScanProgress], None] | None,
+) -> None:
     before = files.load(folder)
     hits = before[0] if before else [_host(no_hits((group.parts, group.width), config.keep)) for group, _ in groups]
     nothing = {"windows": 0, "tokens": 0, "positions": 0, "seconds": 0.0, "done": False}
     counts: dict[str, Any] = before[1] if before else nothing
     if counts["done"]:
-        return folder
+        return
     windows = windows_of(documents, lm.tokenizer, config.context, config.length, lm.config.vocab_size)
     _pass_over(files.WindowReader(folder, counts["windows"]) if before else [], windows, folder)
     writer = files.WindowWriter(folder, counts["windows"])
     try:
-        _Scanning(lm, [group for group, _ in groups], prefix, config, folder, writer, callback).run(
-            windows, hits, counts
-        )
+        scanning = _Scanning(lm, [group for group, _ in groups], prefix, config, folder, writer, callback)
+        scanning.run(windows, hits, counts)
     finally:
         writer.close()
-    return folder
 
 
 class _Scanning:
@@ -199,10 +212,10 @@ class _Scanning:
         return [jax.tree.map(spread, group, none) for group, none in zip(hits, nothing, strict=True)]
 
 
-def _pass_over(before: Iterable[Window], windows: Iterable[Window], folder: Path) -> None:
+def _pass_over(before: Iterable[Window], windows: Iterator[Window], folder: Path) -> None:
     """Leave out the windows that were scanned, and see that they are the same."""
     for number, old in enumerate(before):
-        new = next(iter(windows), None)
+        new = next(windows, None)
         if (
             new is None
             or (new.document, new.start) != (old.document, old.start)
@@ -217,16 +230,22 @@ def _check(lm: LanguageModel, config: ScanConfig, before: int) -> None:
             raise EpoError(f"--{name}={getattr(config, name)}: must be at least 1")
     if config.length < 2 and not before:
         raise EpoError("--length=1: a single token has no predecessor to score it by; give at least 2, or --bos=always")
+    if config.context < config.length:
+        raise EpoError(f"--context={config.context}: is less than --length={config.length}; give at least as much")
     if before + config.context > lm.config.max_positions:
         raise EpoError(
             f"--context={config.context}: the model takes {lm.config.max_positions - before} tokens; give no more"
         )
 
 
-def _settings(lm: LanguageModel, config: ScanConfig, prefix: np.ndarray) -> dict[str, Any]:
+def _settings(
+    lm: LanguageModel, groups: Sequence[tuple[Group, Sequence[str]]], config: ScanConfig, prefix: np.ndarray
+) -> dict[str, Any]:
     sizes = {name: getattr(config, name) for name in ("length", "context", "keep", "tokens")}
     model = {"model": lm.source, "commit": lm.commit, "dtype": lm.config.dtype}
-    return {**model, **sizes, "prefix": prefix.tolist()}
+    # A name is neither a model nor an autoencoder.
+    prints = {"weights": weights_fingerprint(lm), "features": numbers_fingerprint([group for group, _ in groups])}
+    return {**model, **prints, **sizes, "prefix": prefix.tolist()}
 
 
 def _host(hits: Hits) -> Hits:

@@ -43,15 +43,13 @@ def windows_of(
     Args:
         documents: of the corpus.
         tokenizer: the model's.
-        context: tokens of a window.
+        context: tokens of a window, at least `length`.
         length: tokens of a dream, T.
         vocabulary: of the model.
 
     Raises:
-        EpoError: the context is shorter than a dream, or the tokenizer gives tokens that the model does not have.
+        EpoError: the tokenizer gives tokens that the model does not have.
     """
-    if context < length:
-        raise EpoError(f"--context={context}: is less than --length={length}; give at least as much")
     stride = context - length + 1
     for document in documents:
         ids = np.asarray(tokenizer.encode(document.text, add_special_tokens=False), np.int32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -97,6 +99,25 @@ def test_isolated_hits_are_scored_as_dreams_are(folder, tiny):
         np.testing.assert_allclose(examples.isolated_cross_entropy, scores.cross_entropy, rtol=1e-5)
 
 
+def test_scoring_other_features_by_themselves_keeps_those_that_were(folder, tiny, documents, tmp_path):
+    output = scan(tiny, documents, groups(tiny), tmp_path / "run", CONFIG)
+    for name in ("L1.N5", "L0.N2"):
+        rescore(tiny, groups(tiny), output, [name])
+    found, whole = load_scan(output), load_scan(folder)
+    assert found.examples("L0.N1").isolated_activation is None
+    for name in ("L1.N5", "L0.N2"):
+        one, other = found.examples(name), whole.examples(name)
+        np.testing.assert_allclose(one.isolated_activation, other.isolated_activation, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.isolated_cross_entropy, other.isolated_cross_entropy, rtol=1e-5)
+
+
+def test_other_weights_under_one_name_are_refused(tiny, documents, tmp_path):
+    scan(tiny, documents, groups(tiny), tmp_path / "run", CONFIG)
+    other = dataclasses.replace(tiny, params=jax.tree.map(lambda leaf: leaf * 1.01, tiny.params))
+    with pytest.raises(EpoError, match="weights="):
+        scan(other, documents, groups(tiny), tmp_path / "run", CONFIG)
+
+
 def test_a_logit_is_the_tokens_above_the_largest_other_one_at_each_hit(folder, tiny):
     found = load_scan(folder)
     name = found.features[-1]
@@ -147,7 +168,7 @@ def test_another_corpus_other_settings_and_other_features_are_refused(folder, ti
         scan(tiny, changed, groups(tiny), output, CONFIG)
     with pytest.raises(EpoError, match=r"context=10.*context=11"):
         scan(tiny, documents, groups(tiny), output, ScanConfig(4, 11, 5, 3))
-    with pytest.raises(EpoError, match="other features"):
+    with pytest.raises(EpoError, match="--output=.*features="):
         scan(tiny, documents, groups(tiny)[:1], output, CONFIG)
     settings = json.loads((output / "scan.json").read_text())
     assert settings["context"] == CONFIG.context

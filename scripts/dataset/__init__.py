@@ -1,1 +1,0 @@
-"""What scripts about dataset examples share."""
