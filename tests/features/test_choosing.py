@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from choose_features import chosen_logits, chosen_neurons
 
 import epo_jax
 from epo_jax import EpoError
+from epo_jax.features.choosing import chosen_logits, chosen_neurons
 
 
 def test_neurons_are_the_models_own_all_different_and_the_seeds(tiny):
