@@ -227,7 +227,7 @@ class _Scanning:
 def _alike(batches: Iterable[list[Window]]) -> Iterator[list[Window]]:
     """The batches, which must be the same in all processes: each puts its own windows on its devices."""
     for batch in itertools.chain(batches, [None]):
-        checksum = None if batch is None else zlib.crc32(np.concatenate([window.ids for window in batch]))
+        checksum = None if batch is None else zlib.crc32(b"".join(window.ids.tobytes() for window in batch))
         if len(set(processes.gathered(checksum, "corpus"))) > 1:
             raise EpoError("--corpus: the processes read different texts; give all of them the same files")
         if batch is not None:
