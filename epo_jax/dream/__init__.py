@@ -5,7 +5,9 @@ from epo_jax.dream.history import History
 from epo_jax.dream.loop import dream
 from epo_jax.dream.outcome import NonFiniteError
 from epo_jax.dream.progress import Progress
-from epo_jax.dream.result import Result, Run, load_result, merge_frontiers
+from epo_jax.dream.result import Result, load_result, merge_frontiers
+from epo_jax.dream.run import Run
+from epo_jax.dream.scalars import TensorBoard, WeightsAndBiases
 
 __all__ = [
     "Frontier",
@@ -14,6 +16,8 @@ __all__ = [
     "Progress",
     "Result",
     "Run",
+    "TensorBoard",
+    "WeightsAndBiases",
     "dream",
     "load_result",
     "merge_frontiers",
