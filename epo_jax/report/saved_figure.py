@@ -34,7 +34,7 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def write_figures(figures: Sequence[Figure], path: str | os.PathLike[str]) -> list[Path]:
-    """Writes the pages of a picture: all of them in path.pdf, and path.png, or path-1.png and so on where there are more.
+    """Writes the pages of a picture: path.pdf with all of them, and path.png, or path-1.png and so on for several.
 
     Returns:
         The files, the PNGs first.
