@@ -96,6 +96,7 @@ def _sweep(console: Console) -> Summary:
         "read": search_flags.READ.value,
         "scale": search_flags.SCALE.value,
         "attribution": search_flags.ATTRIBUTION.value,
+        "continuation": search_flags.CONTINUATION.value,
         "micro_batch": search_flags.MICRO_BATCH.value,
     }
     template = search_flags.frozen_text()
