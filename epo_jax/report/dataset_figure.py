@@ -149,14 +149,14 @@ def _arrow(axes: Axes, nats: float, value: float, dream: tuple[float, float], pa
     axes.annotate(
         text,
         xy=(nats, (dream[1] + value) / 2),
-        xytext=(3, 0),
+        xytext=(4, 0),
         textcoords="offset points",
         va="center",
         color=palette.ink,
         fontsize=SIZE,
         fontfamily=SANS,
         fontweight="bold",
-        bbox={"boxstyle": "square,pad=0.1", "facecolor": palette.background, "edgecolor": "none", "alpha": 0.8},
+        bbox={"boxstyle": "square,pad=0.05", "facecolor": palette.background, "edgecolor": "none", "alpha": 0.8},
         zorder=6,
     )
 

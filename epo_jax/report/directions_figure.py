@@ -34,10 +34,10 @@ def directions_figure(
         width: Inches.
     """
     dot = {"linestyle": "none", "markerfacecolor": "none"}
-    diamonds = {**dot, "color": palette.dataset, "marker": "D", "markersize": 2.8, "markeredgewidth": 0.7}
+    diamonds = {**dot, "color": palette.dataset, "marker": "D", "markersize": 2.4, "markeredgewidth": 0.6}
     crosses = {**dot, "color": palette.random, "marker": "x", "markersize": 2.4, "markeredgewidth": 0.6}
     keys = [
-        Key("dreams", {"color": palette.dream, "linewidth": 0.8, "marker": "o", "markersize": 1.6}),
+        Key("dreams", {"color": palette.dream, "linewidth": 0.7, "marker": "o", "markersize": 3.0, "markevery": [-1]}),
         Key("dataset examples", diamonds),
         Key("random prompts", crosses),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,7 @@ def perplexity_above(
     above = axes.secondary_xaxis("top")
     limits = axes.get_xlim()
     ticks, names = perplexity_ticks(limits, fewest)
-    over = [
-        text_width(name, sizes[0]) / 2 - (limits[1] - tick) * scale for tick, name in zip(ticks, names, strict=True)
-    ]
-    kept = [index for index, inches in enumerate(over) if inches <= room]
+    kept = _apart([(tick - limits[1]) * scale for tick in ticks], [text_width(name, sizes[0]) for name in names], room)
     above.xaxis.set_major_locator(FixedLocator([ticks[index] for index in kept]))
     above.xaxis.set_minor_locator(NullLocator())
     above.set_xticklabels([names[index] for index in kept])
@@ -125,6 +123,16 @@ def perplexity_ticks(limits: Limits, fewest: int) -> tuple[list[float], list[str
         if len(values) >= fewest:
             break
     return [float(np.log(v)) for v in values], [f"{v:,.0f}" if 10 <= v < 1e6 else f"{v:.2g}" for v in values]
+
+
+def _apart(places: list[float], widths: list[float], room: float) -> list[int]:
+    """Which of some texts to show, in even steps: none over another, and none that ends beyond `room`."""
+    for step in range(1, len(places) + 1):
+        kept = [index for index in range(0, len(places), step) if places[index] + widths[index] / 2 <= room]
+        gaps = [places[b] - places[a] - (widths[a] + widths[b]) / 2 for a, b in itertools.pairwise(kept)]
+        if min(gaps, default=1.0) > 0.06:
+            return kept
+    return []
 
 
 def _quiet(axes: Any, palette: Palette, size: float) -> None:
