@@ -7,7 +7,7 @@ from epo_jax import advice as advice  # first, since others import transformers
 from epo_jax.attribution import Attribution, attribute
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.constraints import Constraints
-from epo_jax.dream import NonFiniteError, Progress, Result, load_result, merge_frontiers
+from epo_jax.dream import NonFiniteError, Progress, Result, TensorBoard, WeightsAndBiases, load_result, merge_frontiers
 from epo_jax.dream import dream as dream
 from epo_jax.epo import Algorithm, Scores, State
 from epo_jax.errors import EpoError
@@ -30,6 +30,8 @@ __all__ = [
     "Scores",
     "State",
     "Template",
+    "TensorBoard",
+    "WeightsAndBiases",
     "attribute",
     "build",
     "chat_template",

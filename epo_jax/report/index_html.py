@@ -50,13 +50,14 @@ class IndexRow:
     link: str
 
 
-def render_index(title: str, rows: Sequence[IndexRow], dreams: int) -> str:
+def render_index(title: str, rows: Sequence[IndexRow], dreams: int, kind: str = "Sweep") -> str:
     """The page.
 
     Args:
         title: what was swept, such as the model's name.
         rows: the dreams that are done.
         dreams: of all, those that are not done included.
+        kind: what the folder is: "Sweep", or "Runs" of any origin, which have no table in a file beside the page.
     """
     script = _text("index.js")
     told = [
@@ -80,6 +81,7 @@ def render_index(title: str, rows: Sequence[IndexRow], dreams: int) -> str:
     data = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return template("index.html").render(
         title=one_line(title),
+        kind=kind,
         done=len(rows),
         dreams=dreams,
         failed=sum(bool(row.error) for row in rows),
