@@ -28,13 +28,19 @@ def choose(points: Float[np.ndarray, "n 2"], required: Sequence[int], limit: int
 
 
 def place(
-    points: Float[np.ndarray, "n 2"], labelled: Sequence[int], size: tuple[float, float], radius: float
+    points: Float[np.ndarray, "n 2"],
+    labelled: Sequence[int],
+    size: tuple[float, float],
+    radius: float,
+    line: Float[np.ndarray, "m 2"] | None = None,
 ) -> Float[np.ndarray, "k 2"]:
     """Centres of round labels of `radius` beside their points: clear of one another, of all points and of the edges.
 
-    Points, size of the frame (its corner at 0, 0), radius and result share one unit of length. Where no place is
-    clear, the clearest one is taken.
+    They are clear too of the line through the points, or of `line` where that is given. Points, size of the frame
+    (its corner at 0, 0), radius and result share one unit of length. Where no place is clear, the clearest one is
+    taken.
     """
+    through = points if line is None else line
     placed: list[tuple[float, float]] = []
     for index in labelled:
         best, best_slack = (0.0, 0.0), -math.inf
@@ -44,9 +50,9 @@ def place(
                 y = float(points[index, 1] + reach * np.sin(angle))
                 others = [math.hypot(x - a, y - b) - 2.15 * radius for a, b in placed]
                 dots = float(np.hypot(points[:, 0] - x, points[:, 1] - y).min()) - 1.5 * radius
-                line = _distance_to_line(points, x, y) - 1.1 * radius
+                strokes = _distance_to_line(through, x, y) - 1.1 * radius
                 edge = min(x, y, size[0] - x, size[1] - y) - 1.1 * radius
-                slack = min(dots, line, edge, *others)
+                slack = min(dots, strokes, edge, *others)
                 if slack > best_slack:
                     best, best_slack = (x, y), slack
                 if slack >= 0:
@@ -55,6 +61,28 @@ def place(
                 break
         placed.append(best)
     return np.array(placed).reshape(-1, 2)
+
+
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Where labels of lines at these values go: in the same order, `gap` apart, within low and high if they fit.
+
+    Values, gap, limits and result share one unit of length.
+    """
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    gap = min(gap, (high - low) / max(len(values) - 1, 1))
+    groups: list[tuple[float, int]] = []  # the middle of labels that touch, and how many they are
+    for index in order:
+        middle, count = float(values[index]), 1
+        while True:
+            half = gap * (count - 1) / 2
+            middle = min(max(middle, low + half), high - half)
+            if not groups or groups[-1][0] + gap * (groups[-1][1] + count) / 2 <= middle + 1e-9:
+                break
+            before, others = groups.pop()
+            middle, count = (before * others + middle * count) / (others + count), others + count
+        groups.append((middle, count))
+    placed = [middle + gap * (place - (count - 1) / 2) for middle, count in groups for place in range(count)]
+    return [place for _, place in sorted(zip(order, placed, strict=True))]
 
 
 def break_lines(widths: Sequence[int], columns: int, limit: int) -> list[list[tuple[int, int]]]:
