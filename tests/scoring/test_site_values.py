@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from checking.sites import hooked, present
 
 import epo_jax
