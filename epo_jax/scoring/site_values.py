@@ -66,7 +66,7 @@ def _rows(ids: ArrayLike) -> Sequence[ArrayLike]:
     try:
         rows = list(ids)  # type: ignore[arg-type]
     except TypeError as error:
-        raise EpoError(f"ids: are a {type(ids).__name__}, where sequences of tokens are read") from error
+        raise EpoError(f"ids: are of type {type(ids).__name__}, where sequences of tokens are read") from error
     if not rows:
         raise EpoError("ids: hold no sequence; give at least one")
     return rows

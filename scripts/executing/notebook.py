@@ -59,8 +59,10 @@ def execute(
     )
     try:
         client.execute()
-    except (CellExecutionError, CellTimeoutError) as error:
-        raise EpoError(f"--notebook: a cell fails: {one_line(error)}") from error
+    except CellExecutionError as error:
+        raise EpoError(f"--notebook: {_last(notebook)} fails: {error.ename}: {one_line(error.evalue)}") from error
+    except CellTimeoutError as error:
+        raise EpoError(f"--notebook: {_last(notebook)} takes more than {SECONDS_PER_CELL} s") from error
     notebook.metadata["language_info"] = {"name": "python"}
     return notebook
 
@@ -70,3 +72,9 @@ def _place(notebook: nbformat.NotebookNode) -> int:
         if PARAMETERS in cell.metadata.get("tags", []):
             return number + 1
     raise EpoError(f'--set: the notebook has no cell with the tag "{PARAMETERS}"')
+
+
+def _last(notebook: nbformat.NotebookNode) -> str:
+    """The cell that was run last, by its first line."""
+    ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is not None]
+    return f'the cell "{ran[-1].source.splitlines()[0]}"' if ran else "the first cell"

@@ -60,7 +60,7 @@ def test_a_sequence_may_be_as_long_as_the_model_takes(tiny):
         ("blocks.1.resid", [[1, 2]], r"^activations: 'blocks\.1\.resid' is no site; with a layer's number"),
         ("blocks.99.hook_resid_pre", [[1, 2]], r"^activations: the model has no layer 99"),
         ("blocks.0.hook_resid_pre", [], r"^ids: hold no sequence"),
-        ("blocks.0.hook_resid_pre", 5, r"^ids: are a int, where sequences of tokens are read"),
+        ("blocks.0.hook_resid_pre", 5, r"^ids: are of type int, where sequences of tokens are read"),
         ("blocks.0.hook_resid_pre", [1, 2], r"^ids: have shape \(1,\)"),
         ("blocks.0.hook_resid_pre", [[1], []], r"^ids: have shape \(1, 0\)"),
         ("blocks.0.hook_resid_pre", [[1, 10**6]], r"^ids: 1 to 1000000 are outside the vocabulary"),
