@@ -13,7 +13,7 @@ from epo_jax.epo import Algorithm, Scores, State
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature, parse_feature
 from epo_jax.models import LanguageModel, load_model, logits
-from epo_jax.scoring import Template, build, chat_template, score, token_gradients
+from epo_jax.scoring import Template, activations, build, chat_template, score, token_gradients
 
 __all__ = [
     "PRESETS",
@@ -32,6 +32,7 @@ __all__ = [
     "Template",
     "TensorBoard",
     "WeightsAndBiases",
+    "activations",
     "attribute",
     "build",
     "chat_template",
