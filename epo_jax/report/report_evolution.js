@@ -25,10 +25,13 @@ function show(iteration) {
     : {...line, colour: line.x.map(() => now.line), size: line.x.map(() => 7)};
   const early = told.landmarks.filter(one => one < iteration).map(one => [one, frontierAt(one)]);
   parts["early-data"].data = {xs: early.map(([, one]) => one.x), ys: early.map(([, one]) => one.y)};
-  // Each is named where it leaves the first view, or ends.
-  const named = early.map(([name, {x, y}]) => [name, x.findLastIndex(one => one < told.view.x[1]), x, y]).filter(([, at]) => at >= 0);
-  parts["names-data"].data = {x: named.map(([, at, x]) => x[at]), y: named.map(([, at, , y]) => y[at]),
-    text: named.map(([name]) => String(name))};
+  // Each is named at its first point in the first view.
+  const within = (value, [low, high]) => value >= low && value <= high;
+  const named = early.flatMap(([name, {x, y}]) => {
+    const at = x.findIndex((one, at) => within(one, told.view.x) && within(y[at], told.view.y));
+    return at < 0 ? [] : [{x: x[at], y: y[at], text: String(name)}];
+  });
+  parts["names-data"].data = Object.fromEntries(["x", "y", "text"].map(name => [name, named.map(one => one[name])]));
   const prompts = `${line.x.length} ${line.x.length === 1 ? "prompt" : "prompts"} on the frontier`;
   const highest = line.x.length ? `, the best ${number(line.y.at(-1))}` : "";
   slider.setAttribute("aria-valuetext", `${iteration} of ${told.iterations}: ${prompts}${highest}`);

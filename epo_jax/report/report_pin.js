@@ -27,6 +27,7 @@ function pin(at, focus = false) {
   if (goes) about.push(made("p", "goes", made("span", "legend", "The model goes on: "), goes.cloneNode(true)));
   document.getElementById("about").replaceChildren(...about, attribution(at));
   panel.hidden = false;
+  document.getElementById("said").textContent = `Prompt ${at + 1} is pinned.`;
   history.replaceState(null, "", "#prompt-" + (at + 1));
   mark();
   if (focus) {

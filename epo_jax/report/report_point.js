@@ -25,6 +25,8 @@ function describe({kind, at}) {
 
 // The nearest thing within reach of a place in pixels: a frontier's point before an example before a dot.
 function nearest(left, top, reach) {
+  const {bbox} = view.frame;
+  if (left < bbox.left || left > bbox.right || top < bbox.top || top > bbox.bottom) return null;
   const last = Number(slider.value) >= told.iterations;
   const kinds = [["frontier", last ? told.frontier : {x: []}, 12, Infinity], ["example", told.examples || {x: []}, 9, Infinity], ["dot", told.dots, 7, seen]];
   for (const [kind, {x, y}, radius, stop] of kinds) {

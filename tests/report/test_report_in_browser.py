@@ -11,7 +11,7 @@ from typing import Any
 import browser as pages
 import numpy as np
 import pytest
-from browser import element, open_report, prefer, wait, window
+from browser import before_pages, element, open_report, prefer, wait, window
 from html_page import HOSTILE, PNG
 from report_examples import EXAMPLES
 from selenium.webdriver import ActionChains, Chrome, Keys
@@ -268,6 +268,29 @@ def test_colours_follow_the_choice_and_the_system(browser, page) -> None:
     element(browser, "#theme input[value=light]").click()
     assert browser.execute_script(colours) == light
     element(browser, "#theme input[value=auto]").click()
+
+
+def test_a_browser_that_keeps_nothing_says_so(browser, page) -> None:
+    refuse = """
+      const get = () => { throw new DOMException("no storage", "SecurityError"); };
+      Object.defineProperty(window, "localStorage", {get});
+    """
+    with before_pages(browser, refuse):
+        open_report(browser, page)
+    element(browser, "#theme input[value=dark]").click()
+    assert browser.execute_script("return plot.background_fill_color") == "#171b22"
+    assert "does not let the page remember" in element(browser, "#theme").get_attribute("title")
+
+
+def test_an_old_browser_has_the_table_and_is_told_why_there_is_no_plot(browser, page) -> None:
+    with before_pages(browser, "delete window.DecompressionStream"):
+        browser.get("about:blank")
+        browser.get(page.as_uri() + "#prompt-5")
+    wait(browser, "!document.getElementById('old').hidden")
+    assert not element(browser, "#interactive").is_displayed()
+    assert element(browser, "#pinned").is_displayed()
+    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert not element(browser, "#pinned").is_displayed()
 
 
 def test_the_page_scrolls_by_the_wheel_until_the_plot_is_clicked(browser, whole, page) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,14 @@ def prefer(browser: webdriver.Chrome, **features: str) -> None:
     """What the system says of the reader's taste, such as color_scheme="dark"."""
     told = [{"name": f"prefers-{name.replace('_', '-')}", "value": value} for name, value in features.items()]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
+
+
+@contextlib.contextmanager
+def before_pages(browser: webdriver.Chrome, script: str) -> Iterator[None]:
+    """Runs a script in each page before its own."""
+    told = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    yield
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", told)
 
 
 def open_report(browser: webdriver.Chrome, path: Path, fragment: str = "") -> None:
