@@ -20,6 +20,7 @@ from rich.console import Console
 from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.dream import process_flags, search_flags
+from epo_jax.dream.attributions import check_share
 from epo_jax.dream.preemption import EXIT_CODE, TerminatedError, terminable
 from epo_jax.dream.ranges import expand_seeds
 from epo_jax.parallel import make_mesh, processes
@@ -88,6 +89,7 @@ def _sweep(console: Console) -> Summary:
     features = processes.on_writer(lambda: listed_features(FEATURES.value, FEATURES_FILE.value), "features")
     seeds = list(dict.fromkeys(seed for given in search_flags.SEED.value for seed in expand_seeds(given)))
     parse_scale(search_flags.SCALE.value)
+    check_share(search_flags.ATTRIBUTION_SHARE.value)
     options: dict[str, Any] = {
         "constraints": search_flags.constraints(),
         "init": search_flags.INIT.value,
@@ -96,6 +98,7 @@ def _sweep(console: Console) -> Summary:
         "read": search_flags.READ.value,
         "scale": search_flags.SCALE.value,
         "attribution": search_flags.ATTRIBUTION.value,
+        "attribution_share": search_flags.ATTRIBUTION_SHARE.value,
         "continuation": search_flags.CONTINUATION.value,
         "micro_batch": search_flags.MICRO_BATCH.value,
     }

@@ -22,6 +22,7 @@ from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.config import EPOConfig
 from epo_jax.dream import process_flags, search_flags
+from epo_jax.dream.attributions import check_share
 from epo_jax.dream.batch import folder_names, safe_name
 from epo_jax.dream.folders import CHECKPOINTS, check_folder
 from epo_jax.dream.live import Live
@@ -103,6 +104,7 @@ def _main() -> None:
         asked = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
         mesh = asked if asked is None or asked == AUTO else make_mesh(asked)
         parse_scale(search_flags.SCALE.value)
+        check_share(search_flags.ATTRIBUTION_SHARE.value)
         constraints = search_flags.constraints()
         template = search_flags.frozen_text()
         names = folder_names(list(itertools.product(texts, seeds))) if len(texts) * len(seeds) > 1 else None
@@ -130,6 +132,7 @@ def _main() -> None:
                 constraints=constraints,
                 fluency_model=fluency_model,
                 attribution=search_flags.ATTRIBUTION.value,
+                attribution_share=search_flags.ATTRIBUTION_SHARE.value,
                 continuation=search_flags.CONTINUATION.value,
                 micro_batch=search_flags.MICRO_BATCH.value,
                 mesh=lm.mesh,

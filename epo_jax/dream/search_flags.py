@@ -16,6 +16,7 @@ from rich.console import Console
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.constraints import RETOKENIZE as RETOKENIZATIONS
 from epo_jax.constraints import Constraints
+from epo_jax.dream.attributions import SHARE
 from epo_jax.dream.given import parse_position, parse_token
 from epo_jax.dream.run_folder import EVERY, KEEP
 from epo_jax.dream.starts import INITS, RANDOM
@@ -114,6 +115,11 @@ FLUENCY_MODEL = flags.DEFINE_string(
 )
 ATTRIBUTION = flags.DEFINE_boolean(
     "attribution", True, "whether the report says which tokens of the frontier's prompts matter"
+)
+ATTRIBUTION_SHARE = flags.DEFINE_float(
+    "attribution_share",
+    SHARE,
+    "what that may cost, as a share of the prompts that the search scored; a longer frontier is not tried whole",
 )
 CONTINUATION = flags.DEFINE_boolean(
     "continuation", True, "whether results say how the model itself goes on after the frontier's prompts"
