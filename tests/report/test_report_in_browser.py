@@ -60,7 +60,10 @@ def whole(report: Callable[..., ReportData]) -> ReportData:
         attributions={4: drops},
         continuations={4: (" and", " so", " on"), 0: (".",)},
         examples=EXAMPLES,
-        columns={"retokenizes": [n % 3 > 0 for n in range(12)]},
+        columns={
+            "scaled": [float("nan") if n in (2, 7) else n / 3 - 2 for n in range(12)],
+            "retokenizes": [n % 3 > 0 for n in range(12)],
+        },
     )
 
 
@@ -202,28 +205,28 @@ def test_a_keyboard_is_enough(browser, whole, page) -> None:
 
 def test_the_table_sorts_by_every_head_and_copies(browser, whole, page) -> None:
     heads = browser.find_elements(By.CSS_SELECTOR, "#frontier thead button")
-    assert len(heads) == 8
+    assert len(heads) == 9
     values = "return [...table.tBodies[0].rows].map(line => line.cells[arguments[0]].dataset.value)"
     states = "return [...table.tHead.rows[0].cells].map(one => one.getAttribute('aria-sort'))"
     collated = "return arguments[0].sort(new Intl.Collator('en', {numeric: true}).compare)"
     for at, head in enumerate(heads):
         for order in ("ascending", "descending"):
             head.click()
-            assert browser.execute_script(states) == [order if one == at else None for one in range(9)]
+            assert browser.execute_script(states) == [order if one == at else None for one in range(10)]
             found = browser.execute_script(values, at)
             known = [value for value in found if value != ""]
             # What a row lacks comes last both ways.
             assert found[len(known) :] == [""] * (12 - len(known))
-            expected = sorted(known, key=float) if at < 6 else browser.execute_script(collated, known)
+            expected = sorted(known, key=float) if at < 7 else browser.execute_script(collated, known)
             assert known == (expected if order == "ascending" else expected[::-1])
     heads[0].click()
     assert copied(browser, "#prompt-9 button[data-copy]") == "".join(whole.frontier_tokens[8])
     lines = [line.split("\t") for line in copied(browser, "[data-copy=table]").splitlines()]
-    names = "number feature retokenizes cross_entropy perplexity iteration prompt continuation"
+    names = "number feature scaled retokenizes cross_entropy perplexity iteration prompt continuation"
     assert lines[0] == names.split()
     assert [line[0] for line in lines[1:]] == [str(n) for n in range(1, 13)]
     assert float(lines[5][1]) == pytest.approx(whole.frontier_feature[4], rel=1e-6)
-    assert lines[5][7] == " and so on"
+    assert lines[5][8] == " and so on"
     assert copied(browser, "[data-copy=command]") == whole.command
 
 
@@ -243,9 +246,17 @@ def test_the_frontier_of_each_iteration_can_be_seen(browser, whole, page) -> Non
     assert "1 of 14" in slider.get_attribute("aria-valuetext")
     slider.send_keys(Keys.END)
     assert browser.execute_script(line) == last
-    element(browser, "#play").click()
-    wait(browser, "slider.value === '14' && document.getElementById('play').textContent === 'Play'")
-    assert browser.execute_script(line) == last
+    browser.execute_script("""
+      const begin = setInterval.bind(window);
+      window.setInterval = (action, pause) => begin(action, (window.pause = pause) && 1);
+    """)
+    play = element(browser, "#play")
+    for motion, pause in (("no-preference", 80), ("reduce", 1500)):
+        prefer(browser, reduced_motion=motion)
+        play.click()
+        wait(browser, "slider.value === '14' && document.getElementById('play').textContent === 'Play'")
+        assert browser.execute_script("return window.pause") == pause
+        assert browser.execute_script(line) == last
 
 
 def test_colours_follow_the_choice_and_the_system(browser, page) -> None:
