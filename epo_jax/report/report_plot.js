@@ -65,7 +65,7 @@ function plotModel() {
     x_range: model("Range1d", "x", {start: 0, end: 1}), y_range: model("Range1d", "y", {start: 0, end: 1}),
     below: [below], left: [left], above: [above], renderers,
     center: [model("Grid", "across", {dimension: 0, axis: {id: "below"}}), model("Grid", "along", {dimension: 1, axis: {id: "left"}}), ...spans.flat()],
-    sizing_mode: "stretch_both", toolbar_location: null, min_border_right: 14, min_border_top: 0,
+    sizing_mode: "stretch_both", toolbar_location: null, border_fill_color: null, min_border_right: 14, min_border_top: 0,
   });
 }
 
@@ -94,7 +94,7 @@ async function draw() {
 // The colours of everything but the frontier's points, which change with the iteration too.
 function paint() {
   const now = colours();
-  plot.setv({background_fill_color: now.background, border_fill_color: now.background, outline_line_color: now.grid});
+  plot.setv({background_fill_color: now.background, outline_line_color: now.grid});
   for (const id of ["below", "left", "above"]) {
     parts[id].setv({axis_label_text_color: now.muted, major_label_text_color: now.muted, axis_line_color: now.grid,
       major_tick_line_color: now.grid});

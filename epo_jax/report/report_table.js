@@ -3,15 +3,17 @@ const table = document.getElementById("frontier");
 
 function value(line, column) {
   const text = line.cells[column].dataset.value;
-  return line.parentElement && table.tHead.rows[0].cells[column].dataset.kind === "number" ? Number(text) : text;
+  return text !== "" && table.tHead.rows[0].cells[column].dataset.kind === "number" ? Number(text) : text;
 }
 
 function sortBy(column, down) {
   const names = new Intl.Collator("en", {numeric: true}), sign = down ? -1 : 1;
-  const lacks = one => one === "" || Number.isNaN(one);
   const lines = [...table.tBodies[0].rows].map(line => [value(line, column), line]);
   // What a row lacks comes last, whichever way it goes.
-  lines.sort(([a], [b]) => lacks(a) || lacks(b) ? lacks(a) - lacks(b) : sign * (typeof a === "number" ? Math.sign(a - b) || 0 : names.compare(a, b)));
+  lines.sort(([a], [b]) => {
+    if (a === "" || b === "") return (a === "") - (b === "");
+    return sign * (typeof a === "number" ? a - b : names.compare(a, b));
+  });
   table.tBodies[0].append(...lines.map(([, line]) => line));
   for (const head of table.tHead.rows[0].cells) {
     if (head.cellIndex === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");

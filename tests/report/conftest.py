@@ -1,11 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import browser as pages
 import numpy as np
 import pytest
+from report_examples import EXAMPLES
+from report_page import open_report, write
+from selenium.webdriver import Chrome
 
+from epo_jax.report.attribution_data import PromptDrops, Replacement, TokenDrops
 from epo_jax.report.data import ReportData
 
 PROMPTS = (
@@ -22,6 +29,7 @@ PROMPTS = (
     ("</", "Column", "::", "\n\n", "DATE", "*", "KK", "ril", "%).", "Example", ",,", " if"),
     ("</", "Column", "🙂", "\r\n", "DATE", "*", "KKKK", "ril", "%).", "Example", ",,", " If"),
 )
+_WORDS = tuple(f" word{n}" for n in range(50))
 
 
 def make(points: int = 12, history: int = 3840, **changes: Any) -> ReportData:
@@ -55,3 +63,51 @@ def make(points: int = 12, history: int = 3840, **changes: Any) -> ReportData:
 @pytest.fixture(scope="session")
 def report() -> Callable[..., ReportData]:
     return make
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chrome]:
+    browser = pages.start()
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def browser(chromium: Chrome) -> Iterator[Chrome]:
+    pages.window(chromium, 1280, 900)
+    pages.prefer(chromium, color_scheme="light")
+    pages.complaints(chromium)
+    yield chromium
+    assert pages.complaints(chromium) == []
+    assert chromium.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+@pytest.fixture(scope="session")
+def whole(report: Callable[..., ReportData]) -> ReportData:
+    """A run of which everything is known."""
+    base = report(history=3840)
+    other = ((Replacement("x", 0.5),), (Replacement("y", 0.75),))
+    drops = PromptDrops(1.0, tuple(TokenDrops(text, 0.5, 0.25, *other) for text in base.frontier_tokens[4]), 32)
+    return dataclasses.replace(
+        base,
+        history_ids=np.random.default_rng(1).integers(0, len(_WORDS), (3840, 4)).astype(np.int32),
+        token_texts=dict(enumerate(_WORDS)),
+        attributions={4: drops},
+        continuations={4: (" and", " so", " on"), 0: (".",)},
+        examples=EXAMPLES,
+        columns={
+            "scaled": [float("nan") if n in (2, 7) else n / 3 - 2 for n in range(12)],
+            "retokenizes": [n % 3 > 0 for n in range(12)],
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def written(whole: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(whole, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def page(browser: Chrome, written: Path) -> Path:
+    open_report(browser, written)
+    return written

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -51,13 +50,6 @@ def before_pages(browser: webdriver.Chrome, script: str) -> Iterator[None]:
     told = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     yield
     browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", told)
-
-
-def open_report(browser: webdriver.Chrome, path: Path, fragment: str = "") -> None:
-    """Opens a report anew, and waits until its plot is drawn."""
-    browser.get("about:blank")
-    browser.get(path.as_uri() + fragment)
-    wait(browser, "document.getElementById('surface').dataset.ready === 'yes'")
 
 
 def wait(browser: webdriver.Chrome, condition: str) -> None:
