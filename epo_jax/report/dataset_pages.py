@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -65,7 +66,7 @@ def _page(panels: Sequence[Panel], title: str, x: Limits, palette: Palette, *, w
         last = number + columns >= len(panels)
         _panel(figure, panel, (left, low, wide, _HIGH), x, palette, top=row == 0, last=last)
     write_titles(figure, title, "", palette)
-    font = {"size": SIZE, "color": palette.muted, "ha": "center"}
+    font: dict[str, Any] = {"size": SIZE, "color": palette.muted, "ha": "center"}
     middle = _LEFT + (PAGE - _LEFT) / 2
     write(figure, middle, above + 0.06, "perplexity", **font)
     write(figure, middle, bottom - 0.4, CROSS_ENTROPY, **font)

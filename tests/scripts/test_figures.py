@@ -15,6 +15,7 @@ import pytest
 
 import epo_jax
 from epo_jax import EPOConfig
+from epo_jax.attribution.result import with_texts
 from epo_jax.corpus import Document, ScanConfig, load_scan, neurons_of, rescore, scan
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -72,6 +73,11 @@ def made(tiny, tmp_path_factory):
         epo_jax.dream(tiny, "L0.N3", CONFIG, seed=seed, output=folder / "seeds" / str(seed), report=False)
     epo_jax.dream(tiny, "L1.N5", CONFIG, output=folder / "two" / "b", report=False)
     epo_jax.dream(tiny, "L0.N3", CONFIG, output=folder / "two" / "a", report=False)
+    result = epo_jax.load_result(folder / "seeds" / "0")
+    ids, values = result.frontier.ids, np.random.default_rng(1).random((*result.frontier.ids.shape, 2), np.float32)
+    alternatives = np.full(values.shape, 7, np.int32)
+    drops = with_texts(result.run.feature, ids, result.frontier.feature, alternatives, values, tiny.tokenizer)
+    dataclasses.replace(result, attribution=drops).save(folder / "attributed", report=False)
     groups = [neurons_of(tiny, [0, 1])]
     text = tiny.tokenizer.decode(np.random.default_rng(0).integers(5, 90, 60))
     sizes = ScanConfig(length=5, context=16, keep=4, batch=2)
@@ -92,7 +98,7 @@ def drawn(made):
         "default": ["--kind=evolution", f"--runs={one}"],
         "dataset": ["--kind=dataset", f"--runs={one}", scanned, "--width=page"],
         "several": ["--kind=dataset", f"--runs={two}", scanned],
-        "attribution": ["--kind=attribution", f"--runs={one}", "--prompts=1"],
+        "attribution": ["--kind=attribution", f"--runs={made / 'attributed'}", "--prompts=1"],
         "layers": ["--kind=layers", f"--table={made / 'table.csv'}", "--title=$directions$"],
     }
     given = [[*flags, f"--output={made / 'drawn' / name}"] for name, flags in commands.items()]
@@ -135,6 +141,11 @@ def test_a_comparison_says_the_sentence_that_a_reader_wants(made, drawn) -> None
     assert (made / "drawn" / "several-summary.pdf").exists()
 
 
+def test_attributions_tell_how_many_prompts_are_drawn(made, drawn) -> None:
+    count = len(epo_jax.load_result(made / "attributed").frontier)
+    assert drawn["attribution"].out.splitlines()[0] == f"L0.N3: 1 of the {count} prompts of its frontier."
+
+
 def test_layers_are_told_with_their_means(drawn) -> None:
     assert drawn["layers"].out.splitlines()[0] == (
         "dreams: the mean z-score is from 4.50 at layer 4 to 8.50 at layer 8."
@@ -144,9 +155,6 @@ def test_layers_are_told_with_their_means(drawn) -> None:
 def test_what_cannot_be_drawn_is_refused_in_one_line(made) -> None:
     one, seeds, two, out = made / "seeds" / "0", made / "seeds", made / "two", f"--output={made / 'refused'}"
     scanned, table = f"--scan={made / 'scan'}", made / "bad.csv"
-    bare = made / "bare"
-    epo_jax.load_result(one).save(bare, report=False)
-    (bare / "attributions.json").unlink(missing_ok=True)
     refused = {
         ("--kind=rings", f"--runs={seeds}", out): "flag --kind=rings: value should be one of <seeds|evolution|",
         ("--kind=seeds", out): "--runs: none given; --kind=seeds asks for run folders",
@@ -155,7 +163,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(made) -> None:
         ("--kind=evolution", f"--runs={seeds}", out): "holds 3 runs, and --kind=evolution draws one",
         ("--kind=evolution", f"--runs={one}", "--iterations=9", out): "--iterations=9: the run has iterations 0 to 4",
         ("--kind=evolution", f"--runs={one}", "--iterations=a", out): "--iterations=a: must be whole numbers",
-        ("--kind=attribution", f"--runs={bare}", out): f"--runs={bare}: has no attributions",
+        ("--kind=attribution", f"--runs={one}", out): f"--runs={one}: has no attributions",
         ("--kind=dataset", f"--runs={one}", out): "--scan: none given",
         ("--kind=dataset", f"--runs={one}", f"--scan={two}", out): f"--scan={two}: holds no scan",
         ("--kind=layers", out): "--table: none given",
