@@ -49,11 +49,14 @@ def text_width(text: str, size: float, *, family: str = SANS, weight: str = "nor
 def shorten(text: str, inches: float, size: float, *, family: str = SANS, weight: str = "normal") -> str:
     """The text as `fit_text` gives it, its middle an ellipsis where it is wider than `inches`."""
     whole = fit_text(text, family, 400)
-    for limit in range(len(whole), 3, -1):
-        shown = fit_text(whole, family, limit)
-        if text_width(shown, size, family=family, weight=weight) <= inches:
-            return shown
-    return fit_text(whole, family, 3)
+    # Letters that stand on whole pixels are a little wider.
+    inches *= 0.985
+    fits, over = 3, len(whole) + 1
+    while over - fits > 1:
+        limit = (fits + over) // 2
+        wide = text_width(fit_text(whole, family, limit), size, family=family, weight=weight)
+        fits, over = (limit, over) if wide <= inches else (fits, limit)
+    return fit_text(whole, family, fits)
 
 
 def write(figure: Figure, x: float, y: float, text: str, *, size: float, color: str, **options: Any) -> Text:

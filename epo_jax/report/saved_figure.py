@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_pdf import PdfPages
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 DPI = 240
 # Letters go into the PDF as letters of an embedded TrueType font, as publishers ask for.
-_PDF = {"pdf.fonttype": 42, "pdf.use14corefonts": False}
+_PDF: dict[Any, Any] = {"pdf.fonttype": 42, "pdf.use14corefonts": False}
 # No dates and no versions inside: the same data gives the same bytes.
 _NO_METADATA = {"Creator": None, "Producer": None, "CreationDate": None}
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from epo_jax.report.drawing import add_axes, shorten, text_width, write
+from epo_jax.report.drawing import SANS, add_axes, shorten, text_width, write
 from epo_jax.report.palette import Palette
 from epo_jax.report.plane import FIRES_MORE, Frame, Limits, dress, feature_plane, move_clear
 
@@ -94,8 +94,9 @@ def new_sheet(
         axes = add_axes(figure, frame)
         axes.set(xlim=x, ylim=y)
         dress(axes, palette, SIZE)
-        axes.set_xlabel(xlabel, color=palette.muted, fontsize=SIZE)
-        axes.set_ylabel(ylabel, color=palette.muted, fontsize=SIZE)
+        font: dict[str, Any] = {"color": palette.muted, "fontfamily": SANS, "fontsize": SIZE}
+        axes.set_xlabel(xlabel, **font)
+        axes.set_ylabel(ylabel, **font)
         frame = move_clear(figure, axes, frame, 0.05)
     write_titles(figure, title, subtitle, palette)
     draw_keys(figure, rows, below + key_height(rows), palette)
