@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ def activations(lm: LanguageModel, site: str, ids: ArrayLike) -> list[Float32[np
     ]
 
 
-def _rows(ids: ArrayLike) -> Sequence[ArrayLike]:
+def _rows(ids: ArrayLike) -> list[Any]:
     try:
         rows = list(ids)  # type: ignore[arg-type]
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def execute(
 
     Args:
         notebook: its cells; it is changed.
-        folder: where the kernel works.
+        folder: where the kernel works, and makes its temporary files.
         parameters: names and values, set in a cell behind the one that is tagged "parameters".
 
     Raises:
@@ -58,7 +59,8 @@ def execute(
         resources={"metadata": {"path": str(folder)}},
     )
     try:
-        client.execute()
+        # What a notebook leaves in the system's folder for such things goes there too.
+        client.execute(env={**os.environ, "TMPDIR": str(folder)})
     except CellExecutionError as error:
         raise EpoError(f"--notebook: {_last(notebook)} fails: {error.ename}: {one_line(error.evalue)}") from error
     except CellTimeoutError as error:

@@ -48,6 +48,15 @@ def test_parameters_replace_what_the_notebook_says_and_the_output_is_kept_beside
     assert found.metadata.language_info == {"name": "python"}
 
 
+def test_what_a_notebook_writes_lies_in_the_folder_that_is_given(tmp_path):
+    path = tmp_path / "one.py"
+    path.write_text(
+        "# %%\nimport tempfile, pathlib\n\npathlib.Path('here').touch()\nkept = tempfile.mkdtemp(prefix='there')\n"
+    )
+    execute(read(path), tmp_path)
+    assert len([*tmp_path.glob("here"), *tmp_path.glob("there*")]) == 2
+
+
 def test_a_cell_that_fails_is_named_by_its_error(text, tmp_path):
     text.write_text(TEXT + "\n# %%\n1 / 0\n")
     with pytest.raises(EpoError, match=r'--notebook: the cell "1 / 0" fails: ZeroDivisionError: division by zero'):
