@@ -118,7 +118,7 @@ def _evenly(rows: Int[np.ndarray, " n"], most: int) -> Int[np.ndarray, " k"]:
 def _texts(
     data: ReportData, rows: Int[np.ndarray, " n"]
 ) -> tuple[list[list[int]] | None, list[list[str | int | list[str]]]]:
-    if data.history_ids is None:
+    if data.history_ids is None or not data.token_texts:
         return None, []
     known, places = np.unique(data.history_ids[rows], return_inverse=True)
     texts = [told_text(data.token_texts[int(token)]) for token in known]

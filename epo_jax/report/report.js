@@ -17,6 +17,8 @@ async function start() {
   startPoint();
   reset();
   mark();
+  // The plot has moved all that is below it.
+  if (pinned !== null) reveal();
   document.addEventListener("themechange", () => {
     paint();
     show(Number(slider.value));

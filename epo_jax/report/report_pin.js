@@ -32,9 +32,14 @@ function pin(at, focus = false) {
   mark();
   if (focus) {
     before = document.activeElement;
-    head.focus();
-    panel.scrollIntoView({block: "nearest"});
+    head.focus({preventScroll: true});
+    reveal();
   }
+}
+
+// Below the plot, so that its point is seen too, where the window is high enough for both.
+function reveal() {
+  panel.scrollIntoView({block: panel.offsetHeight < innerHeight ? "end" : "start"});
 }
 
 function unmark() {

@@ -32,10 +32,11 @@ def test_each_dot_has_its_prompt(report) -> None:
         assert found == known or not known.isprintable()
 
 
-def test_without_tokens_dots_have_numbers_only(report) -> None:
-    told = plot_data(report(history=600))
-    assert told["dots"]["tokens"] is None
-    assert told["texts"] == []
+def test_without_tokens_or_their_texts_dots_have_numbers_only(report) -> None:
+    for known in ({}, {"history_ids": np.zeros((600, 3), np.int32)}):
+        told = plot_data(report(history=600, **known))
+        assert told["dots"]["tokens"] is None
+        assert told["texts"] == []
 
 
 def test_many_dots_are_thinned_and_what_was_a_frontier_stays(report) -> None:

@@ -51,6 +51,10 @@ def test_a_link_to_a_prompt_pins_it(browser, whole, page) -> None:
     assert prompt(whole, 2) in element(browser, "#pinned").text
     marked = browser.execute_script("return parts['pinned-data'].data.x[0]")
     assert marked == pytest.approx(whole.frontier_cross_entropy[2], rel=1e-5)
+    # Both the prompt and its point are in sight, though the address names a row far below.
+    for part in ("#surface", "#pinned"):
+        box = browser.execute_script(f"return document.querySelector('{part}').getBoundingClientRect()")
+        assert 0 <= box["top"] < box["bottom"] <= 900
     browser.execute_script("location.hash = '#prompt-7'")
     wait(browser, "pinned === 6")
     # Names that are no prompts pin nothing.
