@@ -5,7 +5,7 @@
 
 For each dream: `best` and `best_below_6_nats`, the greatest values of the feature so far; `objective/slot_3` and
 `cross_entropy/slot_3` (nats/token) of the prompt that is best so far for the penalty of a slot, which is the frontier
-where that penalty touches it; and `candidates_per_second` of all dreams together.
+where that penalty touches it; and `candidates_per_second` of all dreams together. Each run wants a callback of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Scalars(abc.ABC):
         """Dream's name, iteration and values, iterations in ascending order."""
         count, slots = told.penalties.shape
         names = self._names or ([ALL] if count == 1 else [str(number) for number in range(count)])
-        if not self._best:
+        if told.chunks[0].iteration[0] == 0:
             self._best = [_Best(slots) for _ in range(count)]
         iteration = 0
         for chunk in told.chunks:

@@ -10,31 +10,29 @@ import pandas as pd
 import pytest
 from broken_off import SMALL
 from dream_command import QUICK, run
+from made_results import made
+from plainly_continued import plainly
 
 import epo_jax
 from epo_jax.dream import continuations, loop
 from epo_jax.models.tokenizers import token_texts
+from epo_jax.scoring.template import frozen_tokens
 
 TEMPLATE = epo_jax.Template("The fox", " dog")
 
 
 @pytest.fixture(scope="module")
-def results(tiny):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "with_continuations", continuations.with_continuations)
-        return epo_jax.dream(tiny, ["L1.N5", "L2.N7"], SMALL, seed=4, template=TEMPLATE)
+def results(tiny) -> list[epo_jax.Result]:
+    found = [made(tiny, "L1.N5", 4, TEMPLATE), made(tiny, "L2.N7", 5, TEMPLATE)]
+    return continuations.with_continuations(tiny, found, frozen_tokens(tiny, TEMPLATE))
 
 
 def test_each_prompt_is_gone_on_with_behind_the_frozen_text(tiny, results) -> None:
     before, behind = (tiny.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("The fox", " dog"))
     for result in results:
-        assert len(result.frontier.continuation) == len(result.frontier)
-        for ids, found in zip(result.frontier.ids, result.frontier.continuation, strict=True):
-            whole = [*before, *ids.tolist(), *behind]
-            start = len(whole)
-            for _ in range(8):
-                whole.append(int(np.asarray(epo_jax.logits(tiny, [whole]))[0, -1, : len(tiny.tokenizer)].argmax()))
-            assert list(found) == token_texts(tiny.tokenizer, whole[start:])
+        whole = np.asarray([[*before, *ids.tolist(), *behind] for ids in result.frontier.ids])
+        expected = [tuple(token_texts(tiny.tokenizer, tokens)) for tokens in plainly(tiny, whole, 8)]
+        assert result.frontier.continuation == tuple(expected)
 
 
 def test_the_run_folder_holds_them_and_gives_them_back(results, tmp_path) -> None:
@@ -58,15 +56,13 @@ def test_frontiers_that_are_merged_keep_them(results) -> None:
     assert epo_jax.merge_frontiers([results[0], without]).continuation is None
 
 
-def test_nothing_is_gone_on_with_if_nobody_asks_or_a_run_was_stopped(
-    tiny, tiny_folder, tmp_path, monkeypatch
-) -> None:
+def test_nothing_is_gone_on_with_if_nobody_asks_or_a_run_was_stopped(tiny, tiny_folder, tmp_path, monkeypatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError("gone on")
 
     monkeypatch.setattr(loop, "with_continuations", never)
-    assert epo_jax.dream(tiny, "L1.N5", SMALL, continuation=False).frontier.continuation is None
-    assert epo_jax.dream(tiny, "L1.N5", SMALL, callback=lambda _: True).run.stopped
+    config = dataclasses.replace(epo_jax.PRESETS["quick"], iterations=2, population=2, children=2, length=4, top_k=30)
+    assert epo_jax.dream(tiny, "L1.N5", config, callback=lambda _: True).run.stopped
     given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK, f"--output={tmp_path / 'run'}"]
     assert run(*given, "--nocontinuation") == 0
     with pytest.raises(AssertionError, match="gone on"):

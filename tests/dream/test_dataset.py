@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from broken_off import SMALL
 from dream_command import QUICK, run
+from made_results import made
 
 import epo_jax
 from epo_jax.corpus import Document, ScanConfig, load_scan, neurons_of, rescore, scan
 from epo_jax.corpus.against import compare
+from epo_jax.dream.dataset import with_examples
 from epo_jax.models.tokenizers import token_texts
 
 
@@ -22,7 +24,7 @@ def scanned(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scan") / "scan"
     rng = np.random.default_rng(3)
     documents = [Document(f"d{n}", tiny.tokenizer.decode(rng.integers(5, 90, 70))) for n in range(3)]
-    groups = neurons_of(tiny, [1])
+    groups = [neurons_of(tiny, [1])]
     scan(tiny, documents, groups, folder, ScanConfig(length=5, context=16, keep=4), told={"corpus": ["/a/corpus"]})
     rescore(tiny, groups, folder)
     return folder
@@ -30,7 +32,7 @@ def scanned(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(tiny, scanned):
-    return epo_jax.dream(tiny, ["L1.N5", "L2.N7"], SMALL, seed=4, scan=scanned)
+    return with_examples(load_scan(scanned), [made(tiny, "L1.N5"), made(tiny, "L2.N7")], tiny.tokenizer)
 
 
 def test_a_dream_has_the_scans_examples_with_their_texts(tiny, scanned, results) -> None:

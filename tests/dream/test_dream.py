@@ -65,7 +65,8 @@ def test_a_run_folder_reads_back_as_the_result_and_its_settings_run_it_again(tin
     template = Template(prefix="The quick", suffix=" dog", bos="always")
     made = epo_jax.dream(tiny, "logit:e", SMALL, seed=9, template=template, output=str(tmp_path / "run"))
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "history.npz", "frontier.csv", "frontier.json", "frontier.png", "report.html"}
+    told = {"frontier.csv", "frontier.json", "frontier.png", "report.html", "tokens.json"}
+    assert names == {"config.json", "history.npz"} | told
     read = epo_jax.load_result(tmp_path / "run")
     assert read.run == made.run
     assert read.frontier.text == made.frontier.text

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import tiny_saes
-from broken_off import SMALL
+from made_results import made
 
 import epo_jax
 from epo_jax.models.tokenizers import token_texts
@@ -20,7 +20,7 @@ TEMPLATE = epo_jax.Template("The fox", " dog")
 
 @pytest.fixture(scope="module")
 def result(tiny) -> epo_jax.Result:
-    return epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, template=TEMPLATE)
+    return made(tiny, template=TEMPLATE)
 
 
 def test_the_history_is_a_table_with_texts_and_what_is_on_the_frontier(tiny, result) -> None:
@@ -69,14 +69,19 @@ def test_neuronpedias_json_has_the_feature_at_each_token(tiny, result) -> None:
     before, behind = (tiny.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("The fox", " dog"))
     feature = epo_jax.parse_feature("L1.N5", tiny)
     by_tokens = {tuple(record["tokens"]): record for record in records}
-    for ids in result.frontier.ids:
-        own = [*ids.tolist(), *behind]
-        record = by_tokens[tuple(token_texts(tiny.tokenizer, own))]
-        expected = [
-            float(epo_jax.score(tiny, feature, [[*before, *own[: stop + 1]]]).feature[0]) for stop in range(len(own))
-        ]
-        np.testing.assert_allclose(record["values"], expected, atol=1e-5)
-        assert record["maxValueTokenIndex"] == int(np.argmax(expected))
+    own = [[*ids.tolist(), *behind] for ids in result.frontier.ids]
+    # Read at a position of the whole.
+    expected = np.stack(
+        [
+            epo_jax.score(tiny, feature, [[*before, *one] for one in own], read=len(before) + at).feature
+            for at in range(len(own[0]))
+        ],
+        axis=1,
+    )
+    for one, values in zip(own, expected, strict=True):
+        record = by_tokens[tuple(token_texts(tiny.tokenizer, one))]
+        np.testing.assert_allclose(record["values"], values, atol=1e-5)
+        assert record["maxValueTokenIndex"] == int(np.argmax(values))
         assert record["minValue"] == min(record["values"])
     assert result.to_neuronpedia(tiny, layer="1-mlp", index="6")["layer"] == "1-mlp"
 

@@ -16,9 +16,9 @@ def test_a_folder_without_weights_has_its_tokenizer(tiny, tiny_folder, tmp_path)
     assert load_tokenizer(tmp_path).get_vocab() == tiny.tokenizer.get_vocab()
 
 
-def test_the_embedded_models_and_random_ones_have_theirs(embedded_gguf):
-    assert load_tokenizer("smollm2-135m").get_vocab() == load_tokenizer(embedded_gguf).get_vocab()
-    assert load_tokenizer("random:pythia-70m").decode([5, 7]) == "t5t7"
+def test_the_embedded_models_and_random_ones_have_theirs():
+    assert len(load_tokenizer("smollm2-135m")) == 49152
+    assert load_tokenizer("random:pythia-70m").decode([5, 7]) == "t5 t7"
 
 
 def test_an_unknown_name_is_told(tmp_path):

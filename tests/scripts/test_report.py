@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_results import made
 
 import epo_jax
 from epo_jax import EPOConfig
@@ -35,7 +36,7 @@ def runs(tiny, tmp_path) -> Path:
     """Two runs as older versions left them, and a sweep without reports."""
     folder = tmp_path / "runs"
     for name in ("a/L0.N3", "b b"):
-        epo_jax.dream(tiny, "L0.N3", CONFIG, seed=len(name), output=folder / name, report=False)
+        made(tiny, "L0.N3", seed=len(name)).save(folder / name, report=False)
         (folder / name / "tokens.json").unlink()
     sweep(tiny, ["L1.N5", "L1.N6"], CONFIG, output=folder / "swept", reports=False)
     return folder
@@ -61,7 +62,7 @@ def test_a_folder_of_runs_gets_pages_texts_and_an_index(runs) -> None:
     assert "L1.N5/report.html" in swept
 
 
-def test_what_is_no_folder_of_runs_or_another_models_scan_is_told(tmp_path) -> None:
+def test_a_folder_without_runs_is_told(tmp_path) -> None:
     ran = command(f"--runs={tmp_path}")
     assert ran.returncode == 2
-    assert ran.stderr.strip() == f"report: --runs={tmp_path}: holds no run"
+    assert ran.stderr.strip() == f"report: error: --runs={tmp_path}: holds no run"
