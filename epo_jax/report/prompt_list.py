@@ -56,6 +56,8 @@ def draw_list(figure: Figure, prompts: Sequence[Listed], top: float, palette: Pa
                 if item >= 0:
                     wide, high = len(text) * _ADVANCE - 0.01, _ROW - 0.015
                     box = Rectangle((x + 0.005, y - 0.035), wide, high, facecolor=palette.tints[item % 2])
+                    # The tints are one in print without colours.
+                    box.set(edgecolor=palette.muted, linewidth=0.3)
                     box.set_transform(figure.dpi_scale_trans)
                     figure.add_artist(box)
                 write(figure, x, y, text, size=SIZE, color=palette.ink, fontfamily=MONO, zorder=5)

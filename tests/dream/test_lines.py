@@ -16,11 +16,14 @@ from epo_jax.dream.lines import evolution_lines, examples_line, frontier_line
 from epo_jax.report.line import together
 
 
-def history(seed: int = 0) -> History:
-    random = np.random.default_rng(seed)
+def history() -> History:
+    """Ten iterations of four prompts; the best so far comes last in iteration 3 and first in iteration 4."""
+    random = np.random.default_rng(0)
+    feature = random.normal(size=40).astype(np.float32)
+    feature[15:17] = 9.0, 20.0
     return History(
         ids=random.integers(0, 50, (40, 4)).astype(np.int32),
-        feature=random.normal(size=40).astype(np.float32),
+        feature=feature,
         cross_entropy=random.uniform(3, 9, 40).astype(np.float32),
         iteration=np.repeat(np.arange(10, dtype=np.int32), 4),
     )
@@ -31,6 +34,7 @@ def test_a_frontier_at_an_iteration_is_of_what_was_scored_by_then() -> None:
     early, late = evolution_lines(whole, [3, 9])
     first = History(*(values[:16] for values in vars(whole).values()))
     rows = frontier_rows(first)
+    assert early.feature.max() == 9.0
     np.testing.assert_array_equal(early.feature, first.feature[rows])
     np.testing.assert_array_equal(early.cross_entropy, first.cross_entropy[rows])
     np.testing.assert_array_equal(late.feature, whole.feature[frontier_rows(whole)])

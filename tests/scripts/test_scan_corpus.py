@@ -78,6 +78,9 @@ def test_dreams_are_compared_with_the_scan(tiny, scanned, tmp_path):
     assert f"| {examples.isolated_activation.max():.2f} |" in row
     assert "of 2, " in text
     assert (tmp_path / "table.csv").read_text().count("\n") == 3
+    for picture in ("table.png", "table.pdf", "table-summary.png", "table-summary.pdf"):
+        assert (tmp_path / picture).stat().st_size > 5000
+        assert picture in ran.stdout
 
 
 @pytest.mark.parametrize(
