@@ -1,13 +1,17 @@
-"""What the parts of the picture share: axes in inches, text that the fonts can draw, the colours of the best points."""
+"""What the pictures share: axes and text in inches, text that the fonts can draw, the colours of the best points."""
 
 from __future__ import annotations
 
 from functools import cache, partial
+from typing import Any
 from unicodedata import bidirectional, category
 
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
 
 from epo_jax.report import data as numbers
 from epo_jax.report.data import ReportData
@@ -33,6 +37,31 @@ def fit_text(text: str, family: str, limit: int) -> str:
     """
     shown = one_line(text, partial(_drawable, family=family))
     return shown if len(shown) <= limit else f"{shown[: limit * 2 // 3]}…{shown[len(shown) - limit // 3 + 1 :]}"
+
+
+def text_width(text: str, size: float, *, family: str = SANS, weight: str = "normal") -> float:
+    """The width in inches of a line of text, `size` in points; nothing in it counts as mathematics."""
+    font = FontProperties(family=family, size=size, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width) / POINTS
+
+
+def shorten(text: str, inches: float, size: float, *, family: str = SANS, weight: str = "normal") -> str:
+    """The text as `fit_text` gives it, its middle an ellipsis where it is wider than `inches`."""
+    whole = fit_text(text, family, 400)
+    for limit in range(len(whole), 3, -1):
+        shown = fit_text(whole, family, limit)
+        if text_width(shown, size, family=family, weight=weight) <= inches:
+            return shown
+    return fit_text(whole, family, 3)
+
+
+def write(figure: Figure, x: float, y: float, text: str, *, size: float, color: str, **options: Any) -> Text:
+    """Text at (x, y) in inches from the figure's lower left corner; nothing in it counts as mathematics."""
+    font: dict[str, Any] = {"fontfamily": SANS, "va": "baseline", "parse_math": False, **options}
+    written = figure.text(x, y, text, fontsize=size, color=color, **font)
+    written.set_transform(figure.dpi_scale_trans)
+    return written
 
 
 def point_colour(index: int, data: ReportData, palette: Palette) -> str:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from epo_jax.report import data as numbers
 from epo_jax.report.data import ReportData
@@ -25,10 +25,9 @@ from epo_jax.report.drawing import POINTS, SANS, add_axes, fit_text, point_colou
 from epo_jax.report.labels import choose, place
 from epo_jax.report.palette import LIGHT, Palette
 from epo_jax.report.panel import columns, draw_panel, panel_height, prompt_lines
+from epo_jax.report.plane import Frame, feature_plane
 
 MOST_LABELS = 12
-Frame = tuple[float, float, float, float]
-"""Left, bottom, width and height in inches."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ def frontier_figure(
     figure = Figure(figsize=(width, height + below), facecolor=palette.background)
     FigureCanvasAgg(figure)
     view = window(data)
-    axes, frame = _axes(figure, view, palette, (0.65, below + 0.62, width - 1.45, height - (1.75 if title else 1.25)))
+    frame = (0.65, below + 0.62, width - 1.45, height - (1.75 if title else 1.25))
+    axes, frame = feature_plane(figure, view.x, view.y, frame, palette, sizes=(9.0, 9.5), margin=0.28)
     _scatter(figure, axes, data, view, palette, frame)
     axes.plot(points[:, 0], points[:, 1], color=palette.line, linewidth=1.4, zorder=4)
     colours = [point_colour(int(i), data, palette) for i in order]
@@ -121,50 +121,6 @@ def write_frontier_png(data: ReportData, path: str | os.PathLike[str]) -> None:
     """Writes `frontier_figure(data)` to a PNG file. Raises OSError where the file cannot be written."""
     with open(path, "wb") as file:
         file.write(frontier_png(data))
-
-
-def _axes(figure: Figure, view: Window, palette: Palette, frame: Frame) -> tuple[Axes, Frame]:
-    """Axes in about `frame`, and where they are: what stands to their left may need more room or less."""
-    axes = add_axes(figure, frame)
-    wide = frame[2] > 6
-    axes.set(xlim=view.x, ylim=view.y, facecolor=palette.background)
-    axes.grid(color=palette.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(8 if wide else 5))
-    axes.yaxis.set_major_locator(MaxNLocator(7))
-    above = axes.secondary_xaxis("top")
-    ticks, names = _perplexity_ticks(view.x, fewest=4 if wide else 3)
-    above.xaxis.set_major_locator(FixedLocator(ticks))
-    above.xaxis.set_minor_locator(NullLocator())
-    above.set_xticklabels(names)
-    for part in (axes, above):
-        part.tick_params(colors=palette.muted, labelsize=9, length=3, labelfontfamily=SANS)
-        for spine in part.spines.values():
-            spine.set_color(palette.grid)
-    font: dict[str, Any] = {"color": palette.muted, "fontfamily": SANS, "fontsize": 9.5}
-    axes.set_xlabel("cross-entropy (nats/token)  ← more fluent", **font)
-    axes.set_ylabel("feature  fires more →", **font)
-    above.set_xlabel("perplexity", **font)
-    left_box = axes.yaxis.get_tightbbox()
-    left = 0.28 + (left_box.width / figure.dpi if left_box is not None else 0.5)
-    frame = (left, frame[1], frame[0] + frame[2] - left, frame[3])
-    width, height = (float(size) for size in figure.get_size_inches())
-    axes.set_position((frame[0] / width, frame[1] / height, frame[2] / width, frame[3] / height))
-    return axes, frame
-
-
-def _perplexity_ticks(limits: tuple[float, float], fewest: int) -> tuple[list[float], list[str]]:
-    low, high = (float(np.clip(limit / np.log(10), -300, 300)) for limit in limits)
-    powers = 10.0 ** np.arange(np.floor(low) - 1, np.ceil(high) + 1)
-    powers = powers[:: 1 + len(powers) // 12]
-    values = np.array([])
-    fine = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
-    for steps in ([1.0], [1.0, 3.0], [1.0, 2.0, 5.0], fine):
-        values = np.outer(powers, steps).ravel()
-        values = values[(np.log(values) >= limits[0]) & (np.log(values) <= limits[1])]
-        if len(values) >= fewest:
-            break
-    return [float(np.log(v)) for v in values], [f"{v:,.0f}" if 10 <= v < 1e6 else f"{v:.2g}" for v in values]
 
 
 def _scatter(

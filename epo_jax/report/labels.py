@@ -57,6 +57,28 @@ def place(
     return np.array(placed).reshape(-1, 2)
 
 
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Where labels of lines at these values go: in the same order, `gap` apart, within low and high if they fit.
+
+    Values, gap, limits and result share one unit of length.
+    """
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    gap = min(gap, (high - low) / max(len(values) - 1, 1))
+    groups: list[tuple[float, int]] = []  # the middle of labels that touch, and how many they are
+    for index in order:
+        middle, count = float(values[index]), 1
+        while True:
+            half = gap * (count - 1) / 2
+            middle = min(max(middle, low + half), high - half)
+            if not groups or groups[-1][0] + gap * (groups[-1][1] + count) / 2 <= middle + 1e-9:
+                break
+            before, others = groups.pop()
+            middle, count = (before * others + middle * count) / (others + count), others + count
+        groups.append((middle, count))
+    placed = [middle + gap * (place - (count - 1) / 2) for middle, count in groups for place in range(count)]
+    return [place for _, place in sorted(zip(order, placed, strict=True))]
+
+
 def break_lines(widths: Sequence[int], columns: int, limit: int) -> list[list[tuple[int, int]]]:
     """Items of the given widths set in lines of `columns`, as (item, start column); item -1 stands for left-out ones.
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours as #rrggbb; `ramp` runs from the first iteration to the last, `tints` alternate from token to token."""
+    """Colours as #rrggbb.
+
+    `ramp` runs from the first iteration to the last, `tints` alternate from token to token. `dream`, `dataset` and
+    `random` are what is compared: told apart by people who do not see red or green, and by their brightness in print.
+    """
 
     background: str
     ink: str
@@ -19,6 +23,9 @@ class Palette:
     fluent: str
     badge_ink: str
     tints: tuple[str, str]
+    dream: str
+    dataset: str
+    random: str
 
 
 LIGHT = Palette(
@@ -32,6 +39,9 @@ LIGHT = Palette(
     fluent="#0f766e",
     badge_ink="#ffffff",
     tints=("#e6edf7", "#f3ecdf"),
+    dream="#1c4f8f",
+    dataset="#d9730d",
+    random="#8d97a5",
 )
 DARK = Palette(
     background="#171b22",
@@ -44,4 +54,7 @@ DARK = Palette(
     fluent="#2dd4bf",
     badge_ink="#171b22",
     tints=("#27364b", "#3a342a"),
+    dream="#8ec2ff",
+    dataset="#e08a2e",
+    random="#7a8596",
 )
