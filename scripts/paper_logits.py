@@ -14,9 +14,9 @@ import dataclasses
 
 from absl import flags
 from paper import given
-from paper.frontiers import about_published, frontiers_csv, merged, seeds_told
-from paper.runs import results_of
-from paper.tables import head, prompts
+from paper.frontiers import about_published, frontiers_csv, merged
+from paper.runs import results_of, told
+from paper.tables import code, head, prompts
 from texts.paper import facts, published_of
 
 from epo_jax.config import EPOConfig
@@ -58,25 +58,17 @@ def main() -> None:
     if not processes.is_writer():
         return
     frontiers: dict[str, Frontier] = {}
-    count = scored = 0
     for folder in folders.values():
-        results = list(results_of(folder))
-        count, scored = count + len(results), scored + sum(len(result.history) for result in results)
-        frontiers |= merged(results)
-    told = f"{seeds_told(seeds)} {count} dreams, {scored:,} prompts scored."
-    page = [
-        head(
-            "Token logits with the token's text banned (table 2)", given.command(PROGRAM), asked.lm, asked.config, told
-        )
-    ]
+        frontiers |= merged(results_of(folder))
+    title = "Token logits with the token's text banned (table 2)"
+    page = [head(title, given.command(PROGRAM), asked.lm, asked.config, told(seeds, list(folders.values())))]
     page.append(
         "The logit of a token minus the largest other one, after the prompt. No prompt holds the token's text, in any "
-        f"case. {about_published(asked.lm, 'the prompts of the paper')}\n"
+        f"case. {about_published(asked.lm, 'The published prompts')}\n"
     )
     for target, feature in features.items():
-        page.append(
-            f"## `{target}`\n\n{prompts('logit difference', frontiers[feature], published_of(asked.lm, feature))}"
-        )
+        table = prompts("logit difference", frontiers[feature], published_of(asked.lm, feature))
+        page.append(f"## {code(target)}\n\n{table}")
     asked.write("logits.md", "\n".join(page))
     asked.write("logits.csv", frontiers_csv(frontiers))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 from texts.paper import facts, is_papers
@@ -32,18 +32,9 @@ def about_published(lm: epo_jax.LanguageModel, what: str) -> str:
 
     Args:
         lm: the model.
-        what: was published.
+        what: was published, as the start of a sentence.
     """
     model = facts()["settings"]["model"]
     if is_papers(lm):
-        return f"{what[0].upper()}{what[1:]}, published for {model}, stand among them."
-    return f"{what[0].upper()}{what[1:]} are of {model}, another model, and are not shown."
-
-
-def seeds_told(seeds: Sequence[int]) -> str:
-    """Seeds in words."""
-    if len(seeds) == 1:
-        return f"Seed {seeds[0]}."
-    if list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
-        return f"Seeds {seeds[0]} to {seeds[-1]}."
-    return f"Seeds {', '.join(map(str, seeds))}."
+        return f"{what}, of {model} too, stand beside ours."
+    return f"{what} are of {model}, another model, and are not shown."

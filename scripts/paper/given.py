@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from epo_jax import LanguageModel, command_line
@@ -21,6 +22,7 @@ from epo_jax.dream.ranges import expand_seeds
 from epo_jax.errors import EpoError
 from epo_jax.parallel import make_mesh, processes
 from epo_jax.parallel.mesh import AUTO
+from epo_jax.report.saved_figure import write_figure
 from epo_jax.scoring.template import Template
 from epo_jax.sweep import SweepLive, sweep
 from epo_jax.whole_files import write_whole
@@ -97,21 +99,28 @@ class Experiment:
                 print(f"{self.program}: {summary.stopped}; the same command goes on", file=sys.stderr)
             sys.exit(INTERRUPTED)
 
-    def write(self, name: str, content: bytes | str) -> Path:
-        """Write a table or a picture; of several processes of one job the first one alone does.
+    def write(self, name: str, content: str) -> None:
+        """Write a table; of several processes of one job the first one alone does.
 
         Raises:
             EpoError: it cannot be written.
         """
-        path = tables_folder() / name
-        if processes.is_writer():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, content.encode() if isinstance(content, str) else content)
-            except OSError as error:
-                raise EpoError(f"--tables={path.parent}: {name} cannot be written ({error.strerror})") from error
-            self.console.print(f"written: {path}", soft_wrap=True)
-        return path
+        self._put(name, lambda path: write_whole(path, content.encode()))
+
+    def draw(self, name: str, figure: Figure) -> None:
+        """Write a picture, name.png and name.pdf; as for `write`."""
+        self._put(f"{name}.png", lambda path: write_figure(figure, path.with_suffix("")))
+
+    def _put(self, name: str, put: Callable[[Path], object]) -> None:
+        path = Path(TABLES.value or OUTPUT.value).expanduser() / name
+        if not processes.is_writer():
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put(path)
+        except OSError as error:
+            raise EpoError(f"--tables={path.parent}: {name} cannot be written ({error.strerror})") from error
+        self.console.print(f"written: {path}", soft_wrap=True)
 
 
 def load(program: str, small: EPOConfig) -> Experiment:
@@ -139,11 +148,6 @@ def load(program: str, small: EPOConfig) -> Experiment:
     template = search_flags.in_chat(lm, template)
     output = Path(OUTPUT.value).expanduser()
     return Experiment(program, lm, fluency_model, config, template, options, output, console)
-
-
-def tables_folder() -> Path:
-    """Where tables and pictures go."""
-    return Path(TABLES.value or OUTPUT.value).expanduser()
 
 
 def seeds(by_default: Sequence[int]) -> list[int]:
