@@ -28,7 +28,7 @@ from absl import flags
 
 from epo_jax import command_line
 from epo_jax.dream import __main__ as command
-from epo_jax.dream.result import CHECKPOINTS, CONFIG, HISTORY
+from epo_jax.dream.folders import CHECKPOINTS, CONFIG, HISTORY
 from epo_jax.errors import EpoError
 
 PROGRAM = "check_resume"

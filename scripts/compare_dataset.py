@@ -23,6 +23,7 @@ import epo_jax
 from epo_jax import command_line
 from epo_jax.corpus import load_scan
 from epo_jax.corpus.against import FLUENT_BELOW, Comparison, compare
+from epo_jax.dream.folders import runs_below
 from epo_jax.errors import EpoError
 
 DREAMS = flags.DEFINE_string("dreams", None, "run folder, or a folder with run folders at any depth", required=True)
@@ -34,17 +35,10 @@ def main() -> None:
     """Compare, print, write."""
     console = Console(highlight=False, soft_wrap=True)
     scan = load_scan(SCAN.value)
-    if not scan.done:
-        raise EpoError(f"--scan={SCAN.value}: has not come to its end; the same command of scan_corpus.py goes on")
     rows: list[Comparison] = []
-    for folder in _runs(Path(DREAMS.value)):
+    for folder in runs_below(DREAMS.value, "dreams"):
         result = epo_jax.load_result(folder)
-        model, length = scan.settings["model"], scan.settings["length"]
-        own = result.frontier.ids.shape[1]
-        if result.run.model != model or own != length:
-            raise EpoError(
-                f"--dreams={folder}: is of {result.run.model} with {own} tokens, and the scan of {model} with {length}"
-            )
+        scan.check(result.run.model, result.frontier.ids.shape[1], f"--dreams={folder}")
         if result.run.feature not in scan.features:
             console.print(f"{result.run.feature}: not in the scan")
             continue
@@ -58,13 +52,6 @@ def main() -> None:
     console.print(text, markup=False)
     if OUTPUT.value:
         _write(Path(OUTPUT.value), text, rows)
-
-
-def _runs(folder: Path) -> list[Path]:
-    found = sorted(path.parent for path in folder.rglob("history.npz")) if folder.is_dir() else []
-    if not found:
-        raise EpoError(f"--dreams={folder}: holds no run")
-    return found
 
 
 def _markdown(rows: Sequence[Comparison], tokens: int, positions: int) -> str:

@@ -22,6 +22,7 @@ from paper.depth import same_depth
 from paper.directions import (
     DATASET,
     DREAMS,
+    MOST_VECTORS,
     RANDOM,
     Direction,
     Found,
@@ -76,6 +77,10 @@ def main() -> None:
     """Dream, scan, draw, and write."""
     _check()
     asked = given.load(PROGRAM, SMALL)
+    if CORPUS.value and asked.template.suffix:
+        raise EpoError(
+            "--suffix: nothing stands behind dataset examples; leave --corpus out, or what is behind the prompt"
+        )
     small, published = given.SIZE.value == given.SMALL, facts()["residual"]
     layers = _layers(asked.lm) or list(
         dict.fromkeys(same_depth(layer, asked.lm.config.layers) for layer in published["layers"])
@@ -109,9 +114,10 @@ def _check() -> None:
             "--corpus: is scanned by one process; give it without --distributed, when the dreams are done by the same "
             "command without it"
         )
-    for name, value in (("vectors", VECTORS.value), ("tokens", TOKENS.value)):
-        if value is not None and value < 1:
-            raise EpoError(f"--{name}={value}: must be at least 1")
+    if VECTORS.value is not None and not 1 <= VECTORS.value <= MOST_VECTORS:
+        raise EpoError(f"--vectors={VECTORS.value}: must be 1 to {MOST_VECTORS}")
+    if TOKENS.value is not None and TOKENS.value < 1:
+        raise EpoError(f"--tokens={TOKENS.value}: must be at least 1")
     if search_flags.READ.value != LAST:
         raise EpoError(f"--read={search_flags.READ.value}: directions are read at the last token here; leave it out")
     if search_flags.FLUENCY_MODEL.value is not None:
@@ -133,10 +139,6 @@ def _layers(lm: epo_jax.LanguageModel) -> list[int]:
 def _scanned(asked: given.Experiment, features: Sequence[Feature]) -> Scan:
     """The scan of the corpus for all directions together, its hits scored as isolated prompts."""
     lm, template = asked.lm, asked.template
-    if template.suffix:
-        raise EpoError(
-            "--suffix: nothing stands behind dataset examples; leave --corpus out, or what is behind the prompt"
-        )
     room = lm.config.max_positions - len(frozen_tokens(lm, template).prefix)
     small = given.SIZE.value == given.SMALL
     tokens = TOKENS.value or (SMALL_TOKENS if small else facts()["residual"]["dataset_tokens"])

@@ -42,9 +42,13 @@ from epo_jax.dream import loop
 
 @pytest.fixture(scope="session", autouse=True)
 def _without_attributions() -> Iterator[None]:
-    """Dreams do not say which tokens matter, a program of its own to compile, unless a test puts that back."""
+    """Dreams do not say which tokens matter or how the model goes on, programs of their own to compile.
+
+    Unless a test puts that back.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "with_attributions", lambda _, results, __: results)
+        patch.setattr(loop, "with_continuations", lambda _, results, __: results)
         yield
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float32, Int32
 from transformers import PreTrainedTokenizerFast
 
-from epo_jax.models.tokenizers import token_texts
+from epo_jax.models.tokenizers import texts_by_id
 
 Texts = tuple[tuple[str, ...], ...]
 
@@ -130,8 +130,7 @@ def with_texts(
     tokenizer: PreTrainedTokenizerFast,
 ) -> Attribution:
     """An attribution with the texts that a tokenizer gives its tokens."""
-    used = np.unique(np.concatenate([ids.ravel(), alternatives.ravel()]))
-    text = dict(zip(used.tolist(), token_texts(tokenizer, used.tolist()), strict=True))
+    text = texts_by_id(tokenizer, np.concatenate([ids.ravel(), alternatives.ravel()]))
 
     def texts(row: Int32[np.ndarray, " n"]) -> tuple[str, ...]:
         return tuple(text[token] for token in row.tolist())

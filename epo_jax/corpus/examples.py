@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,10 @@ from jaxtyping import Float32, Int32, Int64
 from epo_jax.corpus import files
 from epo_jax.corpus.hits import percentiles
 from epo_jax.errors import EpoError, one_line
+from epo_jax.features import parse_feature
+from epo_jax.models import LanguageModel
+from epo_jax.scoring.neuronpedia import named_by, records
+from epo_jax.scoring.template import Template, frozen_tokens
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9, 99.99)
 
@@ -63,6 +68,29 @@ class DatasetExamples:
             table["text"] = [tokenizer.decode(ids) for ids in self.ids.tolist()]  # type: ignore[attr-defined]
         return table
 
+    def to_neuronpedia(
+        self,
+        lm: LanguageModel,
+        template: Template | None = None,
+        *,
+        layer: str | None = None,
+        index: str | None = None,
+    ) -> dict[str, Any]:
+        """The examples as JSON values in the form of Neuronpedia's API: each context with a value for each token.
+
+        Args:
+            lm: the model that was scanned.
+            template: the frozen text before each window, as for the scan; by default the BOS that the tokenizer adds.
+            layer: Neuronpedia's name for the feature's source; by default what its string says of it.
+            index: likewise its number there.
+
+        Raises:
+            EpoError: a feature that the model does not have, or that has no value at each token.
+        """
+        prefix = frozen_tokens(lm, template or Template()).prefix
+        activations = records(lm, parse_feature(self.feature, lm), self.context, prefix)
+        return {**named_by(self.feature, lm.source, layer, index), "activations": activations}
+
 
 class Scan:
     """A scan's folder, opened for reading.
@@ -94,6 +122,29 @@ class Scan:
         self._windows = int(told["windows"])
         self.features = [name for group in names for name in group]
         self._row = {name: row for row, name in enumerate(self.features)}
+
+    @property
+    def corpus(self) -> str:
+        """What was scanned, by the names that it was given by; the folder's own name where none were told."""
+        given = self.settings.get("corpus") or [self.folder.name]
+        return ", ".join(Path(one).name or one for one in given)
+
+    def check(self, model: str, length: int, name: str) -> None:
+        """Check that dreams can be held against it.
+
+        Args:
+            model: that was dreamed, by the name that it was loaded by.
+            length: tokens of its dreams, T.
+            name: of the dreams, for errors: a flag and what it gives.
+
+        Raises:
+            EpoError: another model or length, or a scan that has not come to its end.
+        """
+        if not self.done:
+            raise EpoError(f"--scan={self.folder}: has not come to its end; the same command of scan_corpus.py goes on")
+        own = self.settings["model"], self.settings["length"]
+        if (model, length) != own:
+            raise EpoError(f"{name}: is of {model} with {length} tokens, and the scan of {own[0]} with {own[1]}")
 
     @functools.cached_property
     def _reader(self) -> files.WindowReader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
@@ -26,6 +26,7 @@ class Window(NamedTuple):
     start: int
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What gives a text's tokens."""
 

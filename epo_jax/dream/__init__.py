@@ -5,7 +5,8 @@ from epo_jax.dream.history import History
 from epo_jax.dream.loop import dream
 from epo_jax.dream.outcome import NonFiniteError
 from epo_jax.dream.progress import Progress
-from epo_jax.dream.result import Result, Run, load_result, merge_frontiers
+from epo_jax.dream.result import Result, load_result, merge_frontiers
+from epo_jax.dream.run import Run
 
 __all__ = [
     "Frontier",

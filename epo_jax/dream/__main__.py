@@ -21,12 +21,13 @@ from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.dream import process_flags, search_flags
 from epo_jax.dream.batch import folder_names, safe_name
+from epo_jax.dream.folders import CHECKPOINTS, check_folder
 from epo_jax.dream.live import Live
 from epo_jax.dream.loop import dream
 from epo_jax.dream.outcome import NonFiniteError
 from epo_jax.dream.preemption import EXIT_CODE, TerminatedError, terminable
 from epo_jax.dream.ranges import expand, expand_seeds
-from epo_jax.dream.result import CHECKPOINTS, Result, check_folder
+from epo_jax.dream.result import Result
 from epo_jax.dream.run_folder import check_keeping
 from epo_jax.dream.table import dreams_table
 from epo_jax.features import parse_feature

@@ -37,8 +37,6 @@ def with_attributions(
 ) -> list[Result]:
     """Results with the attributions of their frontiers' prompts, or of some where all would take too long.
 
-    Ctrl-C leaves all of them out, and the results say so.
-
     Args:
         algorithm: the search of all of them, whose scorer has each one's feature.
         results: one for each dream, in its order.
@@ -49,17 +47,10 @@ def with_attributions(
         return list(results)
     ids = np.concatenate([result.frontier.ids[chosen] for result, chosen in zip(results, rows, strict=True)])
     dream = np.repeat(np.arange(len(results), dtype=np.int32), [len(chosen) for chosen in rows])
-    try:
-        # Groups of one size, whatever the frontiers' lengths: the compiled program serves other runs too.
-        baseline, alternatives, values = replaced(
-            scorer_of(algorithm), ids, dream, algorithm.allowed, at_once=AT_ONCE, micro_batch=rows_of(algorithm)
-        )
-    except KeyboardInterrupt:
-        told = "interrupted after the last iteration, before it was known which tokens matter"
-        return [
-            dataclasses.replace(result, run=dataclasses.replace(result.run, stopped=result.run.stopped or told))
-            for result in results
-        ]
+    # Groups of one size, whatever the frontiers' lengths: the compiled program serves other runs too.
+    baseline, alternatives, values = replaced(
+        scorer_of(algorithm), ids, dream, algorithm.allowed, at_once=AT_ONCE, micro_batch=rows_of(algorithm)
+    )
     attributed = []
     for number, result in enumerate(results):
         own = dream == number
@@ -119,13 +110,19 @@ def frontier_drops(frontier: Frontier, attribution: Attribution | None) -> dict[
 
 
 def save_attributions(folder: Path, result: Result) -> None:
-    """Write a run folder's files of attributions; of an earlier run nothing stays. Raises OSError."""
+    """Write a run folder's attributions; of an earlier run nothing stays. Raises OSError."""
     for name in (ATTRIBUTIONS, ATTRIBUTIONS_PICTURE):
         (folder / name).unlink(missing_ok=True)
     if result.attribution is None:
         return
     text = json.dumps(result.attribution.to_json(), ensure_ascii=False, allow_nan=False)
     (folder / ATTRIBUTIONS).write_text(text + "\n", encoding="utf-8")
+
+
+def save_attributions_picture(folder: Path, result: Result) -> None:
+    """Write a run folder's picture of attributions, if the result has any. Raises OSError."""
+    if result.attribution is None:
+        return
     drops = frontier_drops(result.frontier, result.attribution)
     numbers = [row + 1 for row in drops]
     write_attribution_png(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from epo_jax.dream.result import check_folder
+from epo_jax.dream.folders import check_folder
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature
 

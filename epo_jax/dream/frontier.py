@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -17,7 +17,12 @@ from epo_jax.dream.history import History
 from epo_jax.models.tokenizers import token_texts
 
 # Columns that not every frontier has.
-OPTIONAL = ("scaled", "activation", "retokenizes")
+OPTIONAL = ("scaled", "activation", "retokenizes", "continuation")
+# How those of them that are no arrays are read out of JSON.
+_TEXTUAL: Mapping[str, Callable[[Sequence[Any]], tuple[Any, ...]]] = {
+    "retokenizes": tuple,
+    "continuation": lambda values: tuple(map(tuple, values)),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Frontier:
             other features.
         retokenizes: whether each prompt's text, with the text around it, is tokenized to the same tokens again; None
             where that was not asked for.
+        continuation: the text of each token with which the model itself goes on after each prompt and the frozen text
+            behind it, the likeliest one each time; None where that was not asked for.
     """
 
     ids: Int32[np.ndarray, "N T"]
@@ -47,6 +54,7 @@ class Frontier:
     scaled: Float32[np.ndarray, " N"] | None = None
     activation: Float32[np.ndarray, " N"] | None = None
     retokenizes: tuple[bool, ...] | None = None
+    continuation: tuple[tuple[str, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,12 +72,15 @@ class Frontier:
                 "ids": [prompt.tolist() for prompt in self.ids],
             }
         )
-        return table.assign(**{name: list(values) for name, values in self.more.items()})
+        columns = {name: list(values) for name, values in self.more.items()}
+        if self.continuation is not None:
+            columns["continuation"] = [list(tokens) for tokens in self.continuation]
+        return table.assign(**columns)
 
     @property
     def more(self) -> dict[str, Any]:
-        """The columns that not every frontier has."""
-        columns = {name: getattr(self, name) for name in OPTIONAL}
+        """The columns of numbers and truths that not every frontier has."""
+        columns = {name: getattr(self, name) for name in OPTIONAL if name != "continuation"}
         return {name: values for name, values in columns.items() if values is not None}
 
 
@@ -78,7 +89,7 @@ def optional_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     known = [name for name in OPTIONAL if rows and name in rows[0]]
     columns = {name: [row[name] for row in rows] for name in known}
     return {
-        name: tuple(values) if name == "retokenizes" else np.asarray(values, np.float32)
+        name: _TEXTUAL[name](values) if name in _TEXTUAL else np.asarray(values, np.float32)
         for name, values in columns.items()
     }
 

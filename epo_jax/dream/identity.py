@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epo_jax.dream.result import MODEL_COMMIT, Run
+from epo_jax.dream.run import MODEL_COMMIT, Run
 from epo_jax.features import Feature
 from epo_jax.models import LanguageModel
 from epo_jax.models.fingerprint import numbers_fingerprint, weights_fingerprint

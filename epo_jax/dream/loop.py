@@ -14,14 +14,19 @@ from jax.sharding import Mesh
 
 from epo_jax.config import EPOConfig
 from epo_jax.constraints import Constraints, Inspection
+from epo_jax.corpus import Scan
 from epo_jax.dream.attributions import with_attributions
 from epo_jax.dream.batch import is_several, pairs, run_folders
+from epo_jax.dream.continuations import with_continuations
+from epo_jax.dream.dataset import opened_scan, with_examples
+from epo_jax.dream.folders import writable_folder
 from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.memory import rows_alone, rows_of
-from epo_jax.dream.outcome import checked, result_of
+from epo_jax.dream.outcome import checked, interrupted, result_of
 from epo_jax.dream.preparation import first_state, kept_state, ran_on, tell_changes, with_room
 from epo_jax.dream.progress import Callback
-from epo_jax.dream.result import MODEL_COMMIT, Result, Run, writable_folder
+from epo_jax.dream.result import Result
+from epo_jax.dream.run import MODEL_COMMIT, Run
 from epo_jax.dream.run_folder import EVERY, KEEP, RunFolder, check_keeping
 from epo_jax.dream.searching import searched
 from epo_jax.dream.starts import RANDOM, initial_prompts
@@ -48,6 +53,7 @@ class _Options(TypedDict, total=False):
     constraints: Constraints | None
     fluency_model: LanguageModel | None
     attribution: bool
+    continuation: bool
     micro_batch: int | None
     mesh: Mesh | None
     output: str | Path | None
@@ -57,6 +63,7 @@ class _Options(TypedDict, total=False):
     checkpoint_every: float
     keep_checkpoints: int
     callback: Callback | None
+    scan: Scan | str | Path | None
     profile_dir: str | Path | None
 
 
@@ -109,6 +116,7 @@ def dream(
     constraints: Constraints | None = None,
     fluency_model: LanguageModel | None = None,
     attribution: bool = True,
+    continuation: bool = True,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
     output: str | Path | None = None,
@@ -118,6 +126,7 @@ def dream(
     checkpoint_every: float = EVERY,
     keep_checkpoints: int = KEEP,
     callback: Callback | None = None,
+    scan: Scan | str | Path | None = None,
     profile_dir: str | Path | None = None,
 ) -> Result | list[Result]:
     """Search the Pareto frontier of prompts between a feature and fluency.
@@ -142,6 +151,7 @@ def dream(
         fluency_model: a model with the same tokens, whose cross-entropy counts (section 2 of the paper); by default the
             first one.
         attribution: whether results say which tokens of their prompts matter; of a run that was stopped they do not.
+        continuation: whether results say how the model itself goes on after their prompts; likewise.
         micro_batch: rows of tokens that evaluation runs as one block; by default as many as there is memory for.
         mesh: devices that share the work along its axis "data" and the weights along its axis "model"; by default those
             that the model lies on.
@@ -153,6 +163,8 @@ def dream(
         checkpoint_every: seconds between checkpoints.
         keep_checkpoints: how many of the newest stay.
         callback: called after each visit to the host; returning True stops the run and keeps it.
+        scan: a scan of a corpus by the same model and length, or its folder, whose dataset examples of the feature
+            results show beside the dream where it has them; by default none.
         profile_dir: folder for jax.profiler's trace of one iteration; by default none.
 
     Returns:
@@ -171,6 +183,7 @@ def dream(
     if mesh is not None:
         check_mesh(mesh)
         lm = on_mesh(lm, mesh)
+    opened = opened_scan(scan, lm.source, config.length)
     names = [one if isinstance(one, str) else one.name for one, _ in dreams]
     seeds = [number for _, number in dreams]
     check_keeping(output, overwrite, resume, checkpoint_every, keep_checkpoints)
@@ -287,8 +300,15 @@ def dream(
             )
             for number, (one, its_scale) in enumerate(zip(features, scales, strict=True))
         ]
-        if attribution and not stopped:
-            results = with_attributions(algorithm, results, lm.tokenizer)
+        try:
+            if continuation and not stopped:
+                results = with_continuations(lm, results, frozen)
+            if attribution and not stopped:
+                results = with_attributions(algorithm, results, lm.tokenizer)
+        except KeyboardInterrupt:
+            results = interrupted(results)
+        if opened is not None:
+            results = with_examples(opened, results, lm.tokenizer)
         if place is not None:
             place.finish(results, stopped, report)
     return checked(lm, features, results, several)

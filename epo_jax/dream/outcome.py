@@ -10,10 +10,12 @@ import numpy as np
 from epo_jax.constraints import Survival
 from epo_jax.dream.frontier import decode, frontier_of
 from epo_jax.dream.history import History
-from epo_jax.dream.result import Result, Run
+from epo_jax.dream.result import Result
+from epo_jax.dream.run import Run
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature
 from epo_jax.models import LanguageModel
+from epo_jax.models.tokenizers import texts_by_id
 from epo_jax.scoring.activation import activation, latent_of
 from epo_jax.scoring.scale import NONE, Scale
 from epo_jax.scoring.template import Template, frozen_tokens
@@ -71,7 +73,16 @@ def result_of(
         frontier = dataclasses.replace(
             frontier, activation=activation(lm, feature, np.stack(whole), template, read=read)
         )
-    return Result(frontier, history, run)
+    return Result(frontier, history, run, token_texts=texts_by_id(lm.tokenizer, history.ids))
+
+
+def interrupted(results: Sequence[Result]) -> list[Result]:
+    """Results of searches that ended, where Ctrl-C left out something of what is told of prompts; they say so."""
+    told = "interrupted after the last iteration, before all was known of the frontier's prompts"
+    return [
+        dataclasses.replace(result, run=dataclasses.replace(result.run, stopped=result.run.stopped or told))
+        for result in results
+    ]
 
 
 def checked(

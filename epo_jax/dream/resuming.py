@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from epo_jax.dream.checkpoint import checkpoints, load_checkpoint
+from epo_jax.dream.folders import CHECKPOINTS, CONFIG, check_folder
 from epo_jax.dream.history import Chunk
 from epo_jax.dream.history_files import DamagedError, read_chunks
 from epo_jax.dream.identity import differences, identity
-from epo_jax.dream.result import CHECKPOINTS, CONFIG, Result, Run, check_folder, load_result
+from epo_jax.dream.result import Result, load_result
+from epo_jax.dream.run import Run
 from epo_jax.errors import EpoError, one_line
 
 HISTORY, RUN = "history", "run.json"

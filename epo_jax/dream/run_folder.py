@@ -19,9 +19,11 @@ from types import TracebackType
 from typing import Any
 
 from epo_jax.dream.checkpoint import checkpoints, remove_checkpoint, remove_unfinished
+from epo_jax.dream.folders import BEGUN, CHECKPOINTS, DONE, check_folder, prepare_folder
 from epo_jax.dream.identity import identity
-from epo_jax.dream.result import BEGUN, CHECKPOINTS, DONE, Result, Run, check_folder, prepare_folder
+from epo_jax.dream.result import Result
 from epo_jax.dream.resuming import HISTORY, RUN, Found, Kept, found
+from epo_jax.dream.run import Run
 from epo_jax.dream.run_lock import RunLock
 from epo_jax.dream.saving import Saving
 from epo_jax.errors import EpoError

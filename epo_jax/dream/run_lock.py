@@ -9,7 +9,7 @@ import os
 import socket
 from pathlib import Path
 
-from epo_jax.dream.result import LOCK
+from epo_jax.dream.folders import LOCK
 from epo_jax.errors import EpoError
 
 # What file systems answer that know no locks.

@@ -115,6 +115,9 @@ FLUENCY_MODEL = flags.DEFINE_string(
 ATTRIBUTION = flags.DEFINE_boolean(
     "attribution", True, "whether the report says which tokens of the frontier's prompts matter"
 )
+CONTINUATION = flags.DEFINE_boolean(
+    "continuation", True, "whether results say how the model itself goes on after the frontier's prompts"
+)
 DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
 MESH = flags.DEFINE_string(
     "mesh",
@@ -179,6 +182,7 @@ def dream_options() -> dict[str, Any]:
         "read": READ.value,
         "scale": SCALE.value,
         "attribution": ATTRIBUTION.value,
+        "continuation": CONTINUATION.value,
         "micro_batch": MICRO_BATCH.value,
         "checkpoint_every": CHECKPOINT_EVERY.value,
         "keep_checkpoints": KEEP_CHECKPOINTS.value,

@@ -106,7 +106,7 @@ def _sample(
         carry: tuple[KeysValues, Int32[Array, " count"]], place: Int32[Array, ""]
     ) -> tuple[tuple[KeysValues, Int32[Array, " count"]], Int32[Array, " count"]]:
         own, tokens = carry
-        hidden, own = _run_one(decoder, tokens, place, past, own)
+        hidden, own = run_one(decoder, tokens, place, past, own)
         tokens = drawn(decoder.unembed(hidden), place + 1)
         return (own, tokens), tokens
 
@@ -127,7 +127,7 @@ def _room(decoder: Decoder, count: int, length: int) -> KeysValues:
     return KeysValues(nothing, nothing)
 
 
-def _run_one(
+def run_one(
     decoder: Decoder,
     tokens: Int32[Array, " count"],
     place: Int32[Array, ""],

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +20,8 @@ __all__ = [
     "adds_bos",
     "allowed_tokens",
     "byte_level_bytes",
+    "known_tokens",
+    "texts_by_id",
     "token_texts",
     "tokenizer_from_folder",
     "tokenizer_from_gguf",
@@ -87,6 +89,19 @@ def allowed_tokens(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> Bool[
         if index < vocab_size:
             allowed[index] = index not in special and PLACEHOLDER.fullmatch(token) is None
     return allowed
+
+
+def known_tokens(tokenizer: PreTrainedTokenizerFast, rows: int) -> Bool[np.ndarray, "V"]:
+    """bool[V]: which of the embedding's rows belong to a token of the tokenizer."""
+    known = np.zeros(rows, dtype=np.bool_)
+    known[[index for index in tokenizer.get_vocab().values() if index < rows]] = True
+    return known
+
+
+def texts_by_id(tokenizer: PreTrainedTokenizerFast, ids: Int[np.ndarray, "*shape"]) -> dict[int, str]:
+    """The text of each token of an array, each once, as `token_texts` gives it."""
+    used = np.unique(ids).tolist()
+    return dict(zip(used, token_texts(tokenizer, used), strict=True))
 
 
 def token_texts(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> list[str]:

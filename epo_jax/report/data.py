@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from epo_jax.report.attribution_data import PromptDrops
+from epo_jax.report.examples_data import Examples
 
 FLUENT_BELOW = 6.0
 """Cross-entropy in nats/token below which a prompt counts as fluent, for "the best fluent prompt"."""
@@ -40,6 +41,10 @@ class ReportData:
         stopped: Why the run ended early; empty if it did not.
         columns: More of the frontier's prompts, name to N values: numbers in units of the feature, or truths.
         attributions: Frontier row (from 0) to which of its tokens matter; rows may be left out.
+        history_ids: int[M, T], the tokens of the scored prompts; None where a report need not show them.
+        token_texts: The text of every id in history_ids; any characters.
+        continuations: Frontier row (from 0) to the texts of the tokens that the model itself continues the prompt with.
+        examples: Max-activating dataset examples, from a scan; None where there was none.
     """
 
     feature: str
@@ -59,10 +64,15 @@ class ReportData:
     stopped: str = ""
     columns: Mapping[str, Sequence[float | bool]] = field(default_factory=dict)
     attributions: Mapping[int, PromptDrops] = field(default_factory=dict)
+    history_ids: Int[np.ndarray, "M T"] | None = None
+    token_texts: Mapping[int, str] = field(default_factory=dict)
+    continuations: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    examples: Examples | None = None
 
     def __post_init__(self) -> None:
         for kind in ("frontier", "history"):
-            lengths = {name: len(value) for name, value in vars(self).items() if name.startswith(f"{kind}_")}
+            arrays = {name: value for name, value in vars(self).items() if name.startswith(f"{kind}_")}
+            lengths = {name: len(value) for name, value in arrays.items() if value is not None}
             if kind == "frontier":
                 lengths |= {name: len(values) for name, values in self.columns.items()}
             if len(set(lengths.values())) > 1:

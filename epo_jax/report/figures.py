@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
@@ -20,9 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from epo_jax.report import data as numbers
+from epo_jax.report.badges import draw_badges
 from epo_jax.report.data import ReportData
-from epo_jax.report.drawing import POINTS, SANS, add_axes, fit_text, point_colour
-from epo_jax.report.labels import choose, place
+from epo_jax.report.drawing import SANS, add_axes, fit_text, point_colour
+from epo_jax.report.labels import choose
 from epo_jax.report.palette import LIGHT, Palette
 from epo_jax.report.panel import columns, draw_panel, panel_height, prompt_lines
 from epo_jax.report.plane import Frame, feature_plane
@@ -96,12 +96,13 @@ def frontier_figure(
     FigureCanvasAgg(figure)
     view = window(data)
     frame = (0.65, below + 0.62, width - 1.45, height - (1.75 if title else 1.25))
-    axes, frame = feature_plane(figure, view.x, view.y, frame, palette, sizes=(9.0, 9.5), margin=0.28)
+    axes, frame = feature_plane(figure, view.x, view.y, frame, palette, sizes=(9.0, 9.5), margin=0.19)
     _scatter(figure, axes, data, view, palette, frame)
     axes.plot(points[:, 0], points[:, 1], color=palette.line, linewidth=1.4, zorder=4)
     colours = [point_colour(int(i), data, palette) for i in order]
     axes.scatter(points[:, 0], points[:, 1], s=26, c=colours, edgecolors=palette.background, linewidths=0.8, zorder=5)
-    _badges(axes, points, labelled, [int(order[i]) for i in labelled], [colours[i] for i in labelled], frame, palette)
+    texts = [str(int(order[i]) + 1) for i in labelled]
+    draw_badges(axes, points, labelled, texts, [colours[i] for i in labelled], frame, palette)
     if title:
         _titles(figure, data, view, len(labelled), palette)
     if rows:
@@ -157,36 +158,6 @@ def _scatter(
     bar.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     bar.tick_params(colors=palette.muted, labelsize=8.5, length=0, labelfontfamily=SANS)
     bar.set_xlabel("iteration", labelpad=14, color=palette.muted, fontfamily=SANS, fontsize=8.5)
-
-
-def _badges(
-    axes: Axes,
-    points: Float[np.ndarray, "n 2"],
-    labelled: Sequence[int],
-    rows: Sequence[int],
-    colours: Sequence[str],
-    frame: Frame,
-    palette: Palette,
-) -> None:
-    size = np.array(frame[2:]) * POINTS
-    low = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
-    span = np.array([axes.get_xlim()[1], axes.get_ylim()[1]]) - low
-    centres = place((points - low) / span * size, labelled, (float(size[0]), float(size[1])), radius=7.5)
-    for point, centre, row, colour in zip(points[list(labelled)], centres, rows, colours, strict=True):
-        axes.annotate(
-            str(row + 1),
-            xy=(point[0], point[1]),
-            xytext=tuple(centre / size * span + low),
-            ha="center",
-            va="center_baseline",
-            color=palette.badge_ink,
-            fontsize=7.5,
-            fontfamily=SANS,
-            fontweight="bold",
-            bbox={"boxstyle": "circle,pad=0.28", "facecolor": colour, "edgecolor": "none"},
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2},
-            zorder=6,
-        )
 
 
 def _titles(figure: Figure, data: ReportData, view: Window, labelled: int, palette: Palette) -> None:

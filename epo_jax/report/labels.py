@@ -28,13 +28,19 @@ def choose(points: Float[np.ndarray, "n 2"], required: Sequence[int], limit: int
 
 
 def place(
-    points: Float[np.ndarray, "n 2"], labelled: Sequence[int], size: tuple[float, float], radius: float
+    points: Float[np.ndarray, "n 2"],
+    labelled: Sequence[int],
+    size: tuple[float, float],
+    radius: float,
+    line: Float[np.ndarray, "m 2"] | None = None,
 ) -> Float[np.ndarray, "k 2"]:
     """Centres of round labels of `radius` beside their points: clear of one another, of all points and of the edges.
 
-    Points, size of the frame (its corner at 0, 0), radius and result share one unit of length. Where no place is
-    clear, the clearest one is taken.
+    They are clear too of the line through the points, or of `line` where that is given. Points, size of the frame
+    (its corner at 0, 0), radius and result share one unit of length. Where no place is clear, the clearest one is
+    taken.
     """
+    through = points if line is None else line
     placed: list[tuple[float, float]] = []
     for index in labelled:
         best, best_slack = (0.0, 0.0), -math.inf
@@ -44,9 +50,9 @@ def place(
                 y = float(points[index, 1] + reach * np.sin(angle))
                 others = [math.hypot(x - a, y - b) - 2.15 * radius for a, b in placed]
                 dots = float(np.hypot(points[:, 0] - x, points[:, 1] - y).min()) - 1.5 * radius
-                line = _distance_to_line(points, x, y) - 1.1 * radius
+                strokes = _distance_to_line(through, x, y) - 1.1 * radius
                 edge = min(x, y, size[0] - x, size[1] - y) - 1.1 * radius
-                slack = min(dots, line, edge, *others)
+                slack = min(dots, strokes, edge, *others)
                 if slack > best_slack:
                     best, best_slack = (x, y), slack
                 if slack >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from epo_jax.report.drawing import SANS, add_axes
+from epo_jax.report.drawing import SANS, add_axes, text_width
 from epo_jax.report.palette import Palette
 
 CROSS_ENTROPY = "cross-entropy (nats/token)  ← more fluent"
@@ -49,7 +50,9 @@ def feature_plane(
     dress(axes, palette, sizes[0])
     axes.xaxis.set_major_locator(MaxNLocator(8 if wide else 5))
     axes.yaxis.set_major_locator(MaxNLocator(7))
-    perplexity_above(axes, palette, sizes, fewest=4 if wide else 3)
+    figure_width, _ = figure.get_size_inches()
+    room = float(figure_width) - frame[0] - frame[2]
+    perplexity_above(axes, palette, sizes, fewest=4 if wide else 3, scale=frame[2] / (x[1] - x[0]), room=room)
     font: dict[str, Any] = {"color": palette.muted, "fontfamily": SANS, "fontsize": sizes[1]}
     axes.set_xlabel(CROSS_ENTROPY, **font)
     axes.set_ylabel(ylabel, **font)
@@ -64,23 +67,43 @@ def dress(axes: Axes, palette: Palette, size: float) -> None:
     _quiet(axes, palette, size)
 
 
-def perplexity_above(axes: Axes, palette: Palette, sizes: tuple[float, float], fewest: int, label: bool = True) -> Axes:
-    """An axis of perplexities above axes whose x is nats/token; `fewest` ticks at least, where numbers allow it."""
+def perplexity_above(
+    axes: Axes,
+    palette: Palette,
+    sizes: tuple[float, float],
+    *,
+    fewest: int,
+    scale: float,
+    room: float,
+    label: bool = True,
+) -> None:
+    """An axis of perplexities above axes whose x is nats/token.
+
+    Args:
+        axes: Their limits must be set.
+        palette: Colours.
+        sizes: Points, of the ticks' numbers and of the label.
+        fewest: Ticks, where round numbers allow it.
+        scale: Inches of a nat.
+        room: Inches to the right of the axes; ticks whose number would need more are left out.
+        label: Whether the word stands above.
+    """
     above = axes.secondary_xaxis("top")
-    ticks, names = perplexity_ticks(axes.get_xlim(), fewest)
-    above.xaxis.set_major_locator(FixedLocator(ticks))
+    limits = axes.get_xlim()
+    ticks, names = perplexity_ticks(limits, fewest)
+    kept = _apart([(tick - limits[1]) * scale for tick in ticks], [text_width(name, sizes[0]) for name in names], room)
+    above.xaxis.set_major_locator(FixedLocator([ticks[index] for index in kept]))
     above.xaxis.set_minor_locator(NullLocator())
-    above.set_xticklabels(names)
+    above.set_xticklabels([names[index] for index in kept])
     _quiet(above, palette, sizes[0])
     if label:
         above.set_xlabel("perplexity", color=palette.muted, fontfamily=SANS, fontsize=sizes[1])
-    return above
 
 
 def move_clear(figure: Figure, axes: Axes, frame: Frame, margin: float) -> Frame:
     """Moves the axes' left edge so that the y axis with its label begins `margin` inches from the figure's edge."""
-    left_box = axes.yaxis.get_tightbbox()
-    left = margin + (left_box.width / figure.dpi if left_box is not None else 0.5)
+    box = axes.yaxis.get_tightbbox()
+    left = margin + (frame[0] - box.x0 / figure.dpi if box is not None else 0.5)
     frame = (left, frame[1], frame[0] + frame[2] - left, frame[3])
     width, height = (float(size) for size in figure.get_size_inches())
     axes.set_position((frame[0] / width, frame[1] / height, frame[2] / width, frame[3] / height))
@@ -102,7 +125,17 @@ def perplexity_ticks(limits: Limits, fewest: int) -> tuple[list[float], list[str
     return [float(np.log(v)) for v in values], [f"{v:,.0f}" if 10 <= v < 1e6 else f"{v:.2g}" for v in values]
 
 
-def _quiet(axes: Axes, palette: Palette, size: float) -> None:
+def _apart(places: list[float], widths: list[float], room: float) -> list[int]:
+    """Which of some texts to show, in even steps: none over another, and none that ends beyond `room`."""
+    for step in range(1, len(places) + 1):
+        kept = [index for index in range(0, len(places), step) if places[index] + widths[index] / 2 <= room]
+        gaps = [places[b] - places[a] - (widths[a] + widths[b]) / 2 for a, b in itertools.pairwise(kept)]
+        if min(gaps, default=1.0) > 0.06:
+            return kept
+    return []
+
+
+def _quiet(axes: Any, palette: Palette, size: float) -> None:
     axes.tick_params(colors=palette.muted, labelsize=size, length=3, labelfontfamily=SANS)
     for spine in axes.spines.values():
         spine.set_color(palette.grid)

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
-DPI = 300
+DPI = 240
 # Letters go into the PDF as letters of an embedded TrueType font, as publishers ask for.
 _PDF = {"pdf.fonttype": 42, "pdf.use14corefonts": False}
 # No dates and no versions inside: the same data gives the same bytes.
@@ -34,7 +34,7 @@ def write_figure(figure: Figure, path: str | os.PathLike[str]) -> list[Path]:
 
 
 def write_figures(figures: Sequence[Figure], path: str | os.PathLike[str]) -> list[Path]:
-    """Writes the pages of a picture: all of them in path.pdf, and path.png, or path-1.png and so on where there are more.
+    """Writes the pages of a picture: path.pdf with all of them, and path.png, or path-1.png and so on for several.
 
     Returns:
         The files, the PNGs first.
@@ -46,7 +46,7 @@ def write_figures(figures: Sequence[Figure], path: str | os.PathLike[str]) -> li
     several = len(figures) > 1
     files = [base.with_name(f"{base.name}-{page}.png" if several else f"{base.name}.png") for page in _pages(figures)]
     for figure, file in zip(figures, files, strict=True):
-        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"optimize": True})
     document = base.with_name(f"{base.name}.pdf")
     with matplotlib.rc_context(_PDF), PdfPages(document, metadata=_NO_METADATA) as pages:
         for figure in figures:

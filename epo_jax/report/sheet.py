@@ -20,7 +20,7 @@ COLUMN, PAGE = 3.3, 6.75
 SIZE = 8.0
 """Points of all text that is no title."""
 _ROW = 0.165  # inches
-_SWATCH, _GAP, _EDGE = 0.3, 0.14, 0.05
+_SPACE, _GAP, _EDGE = 0.04, 0.14, 0.05  # inches
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,16 @@ class Key:
 
     name: str
     style: Mapping[str, Any]
+
+    @property
+    def is_line(self) -> bool:
+        """Whether the mark is a line, and not only points."""
+        return self.style.get("linestyle") != "none"
+
+    @property
+    def swatch(self) -> float:
+        """Inches that the mark takes."""
+        return 0.36 if self.is_line else 0.12
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def new_sheet(
         xlabel: What stands below the horizontal axis; None for a cross-entropy, with the perplexity above.
     """
     rows = key_rows(keys, width - 2 * _EDGE)
-    bottom = below + _EDGE + len(rows) * _ROW + 0.42
+    bottom = below + key_height(rows) + 0.42
     top = (0.21 if title else 0.0) + (0.17 if subtitle else 0.0) + (0.08 if xlabel else 0.42)
     figure = Figure(figsize=(width, bottom + height + top), facecolor=palette.background)
     FigureCanvasAgg(figure)
@@ -88,7 +98,7 @@ def new_sheet(
         axes.set_ylabel(ylabel, color=palette.muted, fontsize=SIZE)
         frame = move_clear(figure, axes, frame, 0.05)
     write_titles(figure, title, subtitle, palette)
-    draw_keys(figure, rows, below + _EDGE + len(rows) * _ROW, palette)
+    draw_keys(figure, rows, below + key_height(rows), palette)
     return Sheet(figure, axes, frame, right)
 
 
@@ -110,8 +120,8 @@ def key_rows(keys: Sequence[Key], width: float) -> list[list[tuple[Key, str, flo
     rows: list[list[tuple[Key, str, float]]] = []
     x = width
     for key in keys:
-        text = shorten(key.name, width - _SWATCH - 0.06, SIZE)
-        needed = _SWATCH + 0.06 + text_width(text, SIZE)
+        text = shorten(key.name, width - key.swatch - _SPACE, SIZE)
+        needed = key.swatch + _SPACE + text_width(text, SIZE)
         if x + needed > width or not rows:
             rows.append([])
             x = 0.0
@@ -120,20 +130,24 @@ def key_rows(keys: Sequence[Key], width: float) -> list[list[tuple[Key, str, flo
     return rows
 
 
+def key_height(rows: Sequence[Sequence[tuple[Key, str, float]]]) -> float:
+    """The height in inches of keys in these rows."""
+    return _EDGE + len(rows) * _ROW
+
+
 def draw_keys(figure: Figure, rows: Sequence[Sequence[tuple[Key, str, float]]], top: float, palette: Palette) -> None:
     """The keys in rows, the first `top` inches above the figure's lower edge."""
     for number, row in enumerate(rows):
         y = top - (number + 0.5) * _ROW
         for key, text, start in row:
-            left = _EDGE + start
-            ends = [left, left + _SWATCH]
-            line = Line2D(
-                ends if key.style.get("linestyle") != "none" else [sum(ends) / 2], [y] * _points(key), **key.style
-            )
-            line.set_transform(figure.dpi_scale_trans)
-            figure.add_artist(line)
-            write(figure, left + _SWATCH + 0.06, y - 0.04, text, size=SIZE, color=palette.ink)
+            left, right = _EDGE + start, _EDGE + start + key.swatch
+            x = [left + 0.03, right - 0.03] if key.is_line else [(left + right) / 2]
+            draw_line(figure, x, [y] * len(x), **key.style)
+            write(figure, right + _SPACE, y - 0.04, text, size=SIZE, color=palette.ink)
 
 
-def _points(key: Key) -> int:
-    return 1 if key.style.get("linestyle") == "none" else 2
+def draw_line(figure: Figure, x: Sequence[float], y: Sequence[float], **style: Any) -> None:
+    """A line through points in inches from the figure's lower left corner."""
+    line = Line2D(x, y, **style)
+    line.set_transform(figure.dpi_scale_trans)
+    figure.add_artist(line)

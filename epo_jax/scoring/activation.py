@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int, Int32
 from numpy.typing import ArrayLike
 
 from epo_jax.axes import Sequences
@@ -53,10 +53,7 @@ def activation(
     Raises:
         EpoError: a feature that is no latent, or ids that the model cannot take.
     """
-    latent = latent_of(feature)
-    if latent is None:
-        raise EpoError(f"--feature={feature.name}: has no activation; latents of autoencoders do")
-    sequences = checked_ids(lm, ids)
+    latent, sequences = _checked(feature), checked_ids(lm, ids)
     frozen = NOTHING if template is None else frozen_tokens(lm, template)
     start, suffix = len(frozen.prefix), len(frozen.suffix)
     width = sequences.shape[1] - start
@@ -65,13 +62,41 @@ def activation(
     reading = parse_reading(read, start, width - suffix, suffix)
     places = reading.places(jnp.asarray([width - suffix], jnp.int32), start, suffix, width)
     columns = start + np.flatnonzero(places.read[0])
+    return _at_columns(lm, latent, sequences, columns).max(axis=1)
+
+
+def token_activations(lm: LanguageModel, feature: Feature, ids: ArrayLike) -> Float32[np.ndarray, "B S"]:
+    """What SAELens's `encode` gives for a latent at each token of whole sequences as they are; no BOS is added.
+
+    Args:
+        lm: the model.
+        feature: a latent, or a latent turned round.
+        ids: int[B, S].
+
+    Raises:
+        EpoError: a feature that is no latent, or ids that the model cannot take.
+    """
+    latent, sequences = _checked(feature), checked_ids(lm, ids)
+    return _at_columns(lm, latent, sequences, np.arange(sequences.shape[1]))
+
+
+def _checked(feature: Feature) -> Latent:
+    latent = latent_of(feature)
+    if latent is None:
+        raise EpoError(f"--feature={feature.name}: has no activation; latents of autoencoders do")
+    return latent
+
+
+def _at_columns(
+    lm: LanguageModel, latent: Latent, sequences: Sequences, columns: Int[np.ndarray, " n"]
+) -> Float32[np.ndarray, "B n"]:
     found = [
         _inputs(lm.graphdef, lm.params, latent, sequences[first : first + GROUP])[:, columns]
         for first in range(0, len(sequences), GROUP)
     ]
     inputs = np.concatenate(fetched(found))
     active = latent.activations(inputs.reshape(-1, inputs.shape[-1]))
-    return active.reshape(inputs.shape[:2]).max(axis=1)
+    return active.reshape(inputs.shape[:2])
 
 
 @functools.partial(jax.jit, static_argnums=0)

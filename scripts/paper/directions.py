@@ -19,8 +19,8 @@ from epo_jax.scoring.scale import Scale
 from paper.tables import row_of
 
 DREAMS, DATASET, RANDOM = "dreams", "dataset", "random"
-# So that each layer has vectors of its own, and more vectors are the same ones and others.
-_SEEDS_OF_A_LAYER = 1000
+# Each layer has vectors of its own, and more vectors are the same ones and others.
+MOST_VECTORS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Direction:
     @property
     def feature(self) -> str:
         """The feature string."""
-        return f"residual:L{self.layer}:random:{_SEEDS_OF_A_LAYER * self.layer + self.vector}"
+        return f"residual:L{self.layer}:random:{MOST_VECTORS * self.layer + self.vector}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -140,7 +140,9 @@ def load(program: str, small: EPOConfig) -> Experiment:
     use_compilation_cache(search_flags.CACHE_DIR.value)
     config = search_flags.search_config(console, small if SIZE.value == SMALL else PRESETS["paper"])
     options = search_flags.dream_options()
-    options["attribution"] = options["attribution"] and REPORTS.value
+    if not REPORTS.value:
+        # What only reports show.
+        options |= {"attribution": False, "continuation": False}
     template = search_flags.frozen_text()
     text = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
     mesh = text if text is None or text == AUTO else make_mesh(text)

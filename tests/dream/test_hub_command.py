@@ -17,7 +17,8 @@ from hub_server import HubServer
 import epo_jax
 from epo_jax.dream.frontier import Frontier
 from epo_jax.dream.history import History
-from epo_jax.dream.result import MODEL_COMMIT, Result, Run
+from epo_jax.dream.result import Result
+from epo_jax.dream.run import MODEL_COMMIT, Run
 
 QUICK = [
     *("--preset=quick", "--iterations=1", "--population=2", "--children=2", "--length=4", "--top_k=30"),
