@@ -5,7 +5,8 @@ python scripts/scan_corpus.py --model=smollm2-135m --corpus=books/ --neurons=0:3
 streams text files, JSONL, Parquet or a dataset of the hub through the model, keeps the 64 strongest hits of each
 feature with their context and a histogram of all its activations, and then scores each hit again as the isolated 12
 tokens that end at it, which is what a dream is compared with. It prints tokens per second on the way and what it found
-of the first features. The same command goes on after any interruption.
+of the first features. The same command goes on after any interruption. With --distributed, several processes that run
+it share the windows.
 epo_jax.corpus.load_scan("scan").examples("L7.N690") reads the folder.
 """
 
@@ -38,9 +39,11 @@ from epo_jax.corpus import (
 )
 from epo_jax.corpus.groups import Group
 from epo_jax.corpus.sources import list_files
+from epo_jax.dream import process_flags
 from epo_jax.errors import EpoError
 from epo_jax.models.config import DTYPES
-from epo_jax.parallel import make_mesh
+from epo_jax.parallel import make_mesh, processes
+from epo_jax.parallel.mesh import AUTO
 from epo_jax.report.tokens import visible
 from epo_jax.scoring.template import BOS, Template
 from epo_jax.sweep import listed_features
@@ -48,7 +51,12 @@ from epo_jax.sweep import listed_features
 MODEL = flags.DEFINE_string("model", "smollm2-135m", "embedded model's name, .gguf file, folder, or hub id")
 REVISION = flags.DEFINE_string("revision", None, "branch, tag or commit of a model of the hub")
 DTYPE = flags.DEFINE_enum("dtype", None, list(DTYPES), "by default float32 on a CPU, bfloat16 on an accelerator")
-MESH = flags.DEFINE_string("mesh", None, 'devices that share the windows, such as "data:8", or "data:4,model:2"')
+MESH = flags.DEFINE_string(
+    "mesh",
+    None,
+    "devices that share the windows, data:8, or windows and weights, data:4,model:2; auto takes all; by default one, "
+    "and all with --distributed",
+)
 CORPUS = flags.DEFINE_multi_string(
     "corpus", [], "file or folder of .txt, .md, .rst, .jsonl, .parquet (and .gz), or a dataset's id; may be repeated"
 )
@@ -68,11 +76,18 @@ TOKENS = flags.DEFINE_integer("tokens", None, "tokens of the corpus after which 
 SAVE_EVERY = flags.DEFINE_float("save_every", 60, "seconds between savings")
 BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands before each window and isolated prompt")
 OUTPUT = flags.DEFINE_string("output", None, "the scan's folder; the same command goes on in it", required=True)
+flags.adopt_module_key_flags(process_flags)
+PROGRAM = "scan_corpus"
 _SHOWN = 5
 
 
 def main() -> None:
-    """Scan, score, print."""
+    """Scan, score, print; of several processes of one job the first one alone prints."""
+    with process_flags.joined(PROGRAM):
+        _main()
+
+
+def _main() -> None:
     if not CORPUS.value:
         raise EpoError("--corpus: none given; name a file, a folder or a dataset's id")
     if not (NEURONS.value or LATENTS.value or FEATURES.value or FEATURES_FILE.value):
@@ -80,8 +95,9 @@ def main() -> None:
     for source in CORPUS.value:
         list_files(source)
     use_compilation_cache()
-    console = Console(highlight=False)
-    mesh = None if MESH.value is None else make_mesh(MESH.value)
+    console = Console(highlight=False, quiet=not processes.is_writer())
+    asked = MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
+    mesh = asked if asked is None or asked == AUTO else make_mesh(asked)
     lm = epo_jax.load_model(MODEL.value, DTYPE.value, revision=REVISION.value, mesh=mesh)
     groups = _groups(lm)
     count = sum(len(names) for _, names in groups)
@@ -97,7 +113,8 @@ def main() -> None:
     told = {"corpus": list(CORPUS.value), "column": COLUMN.value}
     folder = scan(lm, _documents(), groups, OUTPUT.value, config, template=template, told=told, callback=progress)
     _rescore(console, lm, groups)
-    _print(console, lm, str(folder))
+    if processes.is_writer():
+        _print(console, lm, str(folder))
 
 
 def _groups(lm: epo_jax.LanguageModel) -> list[tuple[Group, Sequence[str]]]:
@@ -164,4 +181,4 @@ def _print(console: Console, lm: epo_jax.LanguageModel, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    command_line.start(main, "scan_corpus")
+    command_line.start(main, PROGRAM)

@@ -161,19 +161,32 @@ class Scan:
         rows, activation, cross_entropy = files.isolated_of(self.folder)
         return {int(row): place for place, row in enumerate(rows)}, activation, cross_entropy
 
+    @property
+    def windows(self) -> files.WindowReader:
+        """All windows of the corpus that were scanned, by number."""
+        return self._reader
+
+    def hits(self, feature: str) -> tuple[Int32[np.ndarray, " K"], Int32[np.ndarray, " K"], Float32[np.ndarray, " K"]]:
+        """Number of the window, position in it, and activation of a feature's hits, strongest first.
+
+        Raises:
+            EpoError: the scan does not have the feature.
+        """
+        row = self._row_of(feature)
+        activation, window, position = (array[row] for array in self._flat[:3])
+        there = window >= 0
+        return window[there], position[there], activation[there]
+
     def examples(self, feature: str) -> DatasetExamples:
         """The examples of a feature.
 
         Raises:
             EpoError: the scan does not have it.
         """
-        if feature not in self._row:
-            raise EpoError(f"--feature={feature}: is none of the {len(self.features)} features of {self.folder}")
-        row = self._row[feature]
-        activation, window, position, histogram = (array[row] for array in self._flat)
-        there = window >= 0
-        count = int(there.sum())
-        activation, window, position = activation[there], window[there], position[there]
+        row = self._row_of(feature)
+        window, position, activation = self.hits(feature)
+        histogram, there = self._flat[3][row], self._flat[1][row] >= 0
+        count = len(window)
         windows = [self._reader[number] for number in window.tolist()]
         length = self.settings["length"]
         ids = (
@@ -197,6 +210,11 @@ class Scan:
             percentiles=dict(zip(PERCENTILES, found.tolist(), strict=True)),
             histogram=histogram.astype(np.int64),
         )
+
+    def _row_of(self, feature: str) -> int:
+        if feature not in self._row:
+            raise EpoError(f"--feature={feature}: is none of the {len(self.features)} features of {self.folder}")
+        return self._row[feature]
 
 
 def load_scan(folder: str | Path) -> Scan:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from epo_jax.corpus import files
 from epo_jax.corpus.groups import Group
@@ -22,7 +24,9 @@ from epo_jax.corpus.windows import Window, batches_of, padded, windows_of
 from epo_jax.errors import EpoError
 from epo_jax.models import LanguageModel
 from epo_jax.models.fingerprint import numbers_fingerprint, weights_fingerprint
+from epo_jax.parallel import processes
 from epo_jax.parallel.mesh import DATA
+from epo_jax.parallel.placing import fetched, on_devices
 from epo_jax.scoring.template import Template, frozen_tokens
 
 KEEP = 64
@@ -82,7 +86,8 @@ def scan(
     """Keep the strongest hits of features over a corpus, with histograms of all activations.
 
     Args:
-        lm: the model; on a mesh, windows are shared by the axis `data`.
+        lm: the model; on a mesh, windows are shared by the axis `data`. Of several processes of one job each reads the
+            whole corpus, and the first one alone has the folder.
         documents: of the corpus, in the same order whenever the scan goes on.
         groups: features and their strings, see `neurons_of`, `latents_of`, `others_of`.
         output: the scan's folder; one of the same scan is gone on with.
@@ -96,15 +101,16 @@ def scan(
 
     Raises:
         EpoError: settings that do not fit the model or the folder, another corpus than before, activations that are
-            not finite, or nothing to scan.
+            not finite, processes that read different corpora, or nothing to scan.
     """
     config = config or ScanConfig()
     folder = Path(output)
     prefix = frozen_tokens(lm, template or Template()).prefix
     _check(lm, config, len(prefix))
     settings = {**_settings(lm, groups, config, prefix), **(told or {})}
-    files.begin(folder, settings, [names for _, names in groups])
-    with files.locked(folder):
+    processes.on_writer(lambda: files.begin(folder, settings, [names for _, names in groups]), "begin")
+    with contextlib.ExitStack() as held:
+        processes.on_writer(lambda: held.enter_context(files.locked(folder)), "lock")
         _go_on(lm, documents, groups, prefix, config, folder, callback)
     return folder
 
@@ -118,20 +124,25 @@ def _go_on(
     folder: Path,
     callback: Callable[[ScanProgress], None] | None,
 ) -> None:
-    before = files.load(folder)
+    before = processes.shared(lambda: files.load(folder), "scan")
     hits = before[0] if before else [_host(no_hits((group.parts, group.width), config.keep)) for group, _ in groups]
     nothing = {"windows": 0, "tokens": 0, "positions": 0, "seconds": 0.0, "done": False}
     counts: dict[str, Any] = before[1] if before else nothing
     if counts["done"]:
         return
     windows = windows_of(documents, lm.tokenizer, config.context, config.length, lm.config.vocab_size)
-    _pass_over(files.WindowReader(folder, counts["windows"]) if before else [], windows, folder)
-    writer = files.WindowWriter(folder, counts["windows"])
+    writer: files.WindowWriter | None = None
+    if processes.is_writer():
+        _pass_over(files.WindowReader(folder, counts["windows"]) if before else [], windows, folder)
+        writer = files.WindowWriter(folder, counts["windows"])
+    else:
+        windows = itertools.islice(windows, counts["windows"], None)
     try:
         scanning = _Scanning(lm, [group for group, _ in groups], prefix, config, folder, writer, callback)
         scanning.run(windows, hits, counts)
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()
 
 
 class _Scanning:
@@ -144,47 +155,47 @@ class _Scanning:
         prefix: np.ndarray,
         config: ScanConfig,
         folder: Path,
-        writer: files.WindowWriter,
+        writer: files.WindowWriter | None,
         callback: Callable[[ScanProgress], None] | None,
     ) -> None:
-        self._lm, self._groups, self._config = lm, groups, config
-        self._prefix, self._folder, self._writer = jnp.asarray(prefix), folder, writer
+        self._lm, self._config, self._folder, self._writer = lm, config, folder, writer
         self._callback = callback
-        mesh = lm.mesh
-        self._devices = 1 if mesh is None else mesh.shape[DATA]
-        self._lies = None if mesh is None else NamedSharding(mesh, PartitionSpec(DATA))
+        self._devices = 1 if lm.mesh is None else lm.mesh.shape[DATA]
+        self._groups, self._prefix = on_devices(lm.mesh, (list(groups), prefix))
 
     def run(self, windows: Iterable[Window], saved: list[Hits], counts: dict[str, Any]) -> None:
         config, size = self._config, self._devices * self._config.batch
-        hits, counts = self._placed(saved), dict(counts)
+        hits, counts = self._spread(saved), dict(counts)
         began = last = time.monotonic()
         seconds, at_last = counts["seconds"], counts["tokens"]
 
         def save(done: bool) -> None:
             nonlocal hits, saved, last, at_last
-            saved = [merged(jax.device_get(group)) for group in hits]
+            saved = [merged(group) for group in fetched(hits)]
             if any(np.isnan(group.activation).any() for group in saved):
                 raise EpoError(f"{self._lm.source}: some activations are not finite; a larger --dtype may help")
-            self._writer.settle()
             now = time.monotonic()
             counts.update(seconds=seconds + now - began, done=done)
-            files.save(self._folder, saved, counts)
+            if self._writer is not None:
+                self._writer.settle()
+                files.save(self._folder, saved, counts)
             if self._callback is not None:
                 rate = (counts["tokens"] - at_last) / max(now - last, 1e-9)
                 self._callback(ScanProgress(counts["tokens"], counts["positions"], counts["seconds"], rate, done))
             last, at_last = now, counts["tokens"]
 
-        for batch in batches_of(windows, size):
+        for batch in _alike(batches_of(windows, size)):
             if config.tokens is not None and counts["tokens"] >= config.tokens:
                 break
             hits = self._step(hits, batch, counts["windows"])
-            self._writer.add(batch)
+            if self._writer is not None:
+                self._writer.add(batch)
             counts["windows"] += len(batch)
             counts["positions"] += sum(len(window.ids) - config.length + 1 for window in batch)
             counts["tokens"] += sum(len(window.ids) - (config.length - 1 if window.start else 0) for window in batch)
             # The device is never more than a step behind, so that time is told truly.
             jax.block_until_ready(hits)
-            if time.monotonic() - last >= config.save_every:
+            if processes.agreed(time.monotonic() - last >= config.save_every, "save"):
                 save(done=False)
         if counts["windows"] == 0:
             raise EpoError(f"--corpus: no document has the {config.length} tokens that a dream has; give longer ones")
@@ -196,20 +207,31 @@ class _Scanning:
         first = number + each * np.arange(self._devices, dtype=np.int32)
         shape = (self._devices, each)
         arrays = (ids.reshape(*shape, -1), lengths.reshape(shape), first.astype(np.int32))
-        placed = [jnp.asarray(a) if self._lies is None else jax.device_put(a, self._lies) for a in arrays]
         lm = self._lm
-        return scan_windows(lm.graphdef, lm.params, self._groups, self._prefix, hits, *placed, self._config.length)
+        there = on_devices(lm.mesh, arrays, PartitionSpec(DATA))
+        return scan_windows(lm.graphdef, lm.params, self._groups, self._prefix, hits, *there, self._config.length)
 
-    def _placed(self, hits: list[Hits]) -> list[Hits]:
+    def _spread(self, hits: list[Hits]) -> list[Hits]:
         """The hits so far on the first device, none on the others."""
 
-        def spread(leaf: np.ndarray, empty: np.ndarray) -> jax.Array:
+        def spread(leaf: np.ndarray, empty: np.ndarray) -> np.ndarray:
             whole = np.broadcast_to(empty, (self._devices, *leaf.shape)).copy()
             whole[0] = leaf
-            return jnp.asarray(whole) if self._lies is None else jax.device_put(whole, self._lies)
+            return whole
 
         nothing = [_host(no_hits(group.activation.shape[:-1], self._config.keep)) for group in hits]
-        return [jax.tree.map(spread, group, none) for group, none in zip(hits, nothing, strict=True)]
+        whole = [jax.tree.map(spread, group, none) for group, none in zip(hits, nothing, strict=True)]
+        return on_devices(self._lm.mesh, whole, PartitionSpec(DATA))
+
+
+def _alike(batches: Iterable[list[Window]]) -> Iterator[list[Window]]:
+    """The batches, which must be the same in all processes: each puts its own windows on its devices."""
+    for batch in itertools.chain(batches, [None]):
+        checksum = None if batch is None else zlib.crc32(b"".join(window.ids.tobytes() for window in batch))
+        if len(set(processes.gathered(checksum, "corpus"))) > 1:
+            raise EpoError("--corpus: the processes read different texts; give all of them the same files")
+        if batch is not None:
+            yield batch
 
 
 def _pass_over(before: Iterable[Window], windows: Iterator[Window], folder: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,25 +153,20 @@ class RunFolder:
         self._under_way = False
 
     def _look(self) -> Found:
-        looked: list[Found] = []
-
-        def look() -> None:
+        def look() -> Found:
             if self._here.is_dir():
                 self._lock = RunLock(self._output)
             try:
-                looked.append(found(self._output, self._folders, self._runs))
+                looked = found(self._output, self._folders, self._runs)
                 # A process that died while it removed this had written its results.
                 shutil.rmtree(self._output / DONE, ignore_errors=True)
             except BaseException:
                 if self._lock is not None:
                     self._lock.release()
                 raise
+            return looked
 
-        processes.on_writer(look, "resume")
-        if processes.count() == 1:
-            return looked[0]
-        told: Found = pickle.loads(processes.agreed_bytes(pickle.dumps(looked[0]) if looked else b"", "resumed"))
-        return told
+        return processes.shared(look, "resume")
 
     def _begin(self) -> None:
         if self._lock is None:

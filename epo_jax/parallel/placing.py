@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 Tree = TypeVar("Tree")
 
@@ -26,6 +26,19 @@ def placed(tree: Tree, lies: Sharding | Any) -> Tree:
         one = lies
         return jax.tree.map(lambda leaf: _placed(leaf, one), tree)
     return jax.tree.map(_placed, tree, lies)
+
+
+def on_devices(mesh: Mesh | None, tree: Tree, spec: PartitionSpec | None = None) -> Tree:
+    """A pytree of arrays of the host on the devices of a mesh, or on the default one.
+
+    Args:
+        mesh: None for none.
+        tree: the same on each process.
+        spec: how the arrays lie on the mesh; None for whole on every device.
+    """
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, tree)
+    return placed(tree, NamedSharding(mesh, PartitionSpec() if spec is None else spec))
 
 
 def fetched(tree: Any) -> Any:

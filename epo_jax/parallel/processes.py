@@ -8,6 +8,7 @@ are trivial. JAX has no public name for the service's client, only for starting 
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -138,6 +139,25 @@ def on_writer(function: Callable[[], Value], name: str = "on_writer") -> Value:
         raise EpoError(told["refused"])
     value: Value = told["value"]
     return value
+
+
+def shared(function: Callable[[], Value], name: str = "shared") -> Value:
+    """Call a function on the writer alone, such as one that reads files; its value on every process.
+
+    Args:
+        function: gives what can be pickled; an EpoError of it is raised on every process.
+        name: says where; the same on every process.
+
+    Raises:
+        EpoError: what the function raised.
+        ProcessError: another process is elsewhere, or has ended.
+    """
+    if count() == 1:
+        return function()
+    found: list[Value] = []
+    on_writer(lambda: found.append(function()), name)
+    told: Value = pickle.loads(agreed_bytes(pickle.dumps(found[0]) if found else b"", name))
+    return told
 
 
 def service() -> Any:

@@ -168,7 +168,7 @@ def test_another_corpus_other_settings_and_other_features_are_refused(folder, ti
         scan(tiny, changed, groups(tiny), output, CONFIG)
     with pytest.raises(EpoError, match=r"context=10.*context=11"):
         scan(tiny, documents, groups(tiny), output, ScanConfig(4, 11, 5, 3))
-    with pytest.raises(EpoError, match="--output=.*features="):
+    with pytest.raises(EpoError, match=r"--output=.*features="):
         scan(tiny, documents, groups(tiny)[:1], output, CONFIG)
     settings = json.loads((output / "scan.json").read_text())
     assert settings["context"] == CONFIG.context

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jobs import ends, started
 
 import epo_jax
 from epo_jax import EpoError
@@ -26,36 +25,6 @@ SEARCH = [
     *("--feature=L1.N5", "--feature=L2.N7", "--preset=quick", "--iterations=12", "--population=3", "--children=4"),
     *("--length=4", "--top_k=30", "--restart_every=5", "--dtype=float32", "--compilation_cache_dir="),
 ]
-
-
-def started(count: int, command: list[str], devices: int = 1) -> list[subprocess.Popen]:
-    """Processes of one job on this machine, each with some devices that are pretended."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
-    place = ["--distributed", f"--coordinator=127.0.0.1:{port}", f"--process_count={count}"]
-    return [
-        subprocess.Popen(
-            [sys.executable, *command, *place, f"--process_id={number}"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(count)
-    ]
-
-
-def ends(running: list[subprocess.Popen], seconds: float) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each process."""
-    try:
-        told = [process.communicate(timeout=seconds) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    return [(process.returncode, out, error) for process, (out, error) in zip(running, told, strict=True)]
 
 
 def test_one_process_is_the_writer_and_agrees_with_itself():
