@@ -94,6 +94,8 @@ def main() -> None:
     features = [parse_feature(one.feature, asked.lm) for one in directions]
     values, nats = random_prompt_scores(asked.lm, features, asked.config.length, asked.template)
     scales = [scale_of(own, one.feature) for own, one in zip(values, directions, strict=True)]
+    if CORPUS.value:
+        _scan(asked, features)
     if not processes.is_writer():
         return
     found = [
@@ -102,18 +104,13 @@ def main() -> None:
     by_feature = {one.feature: (one, scale) for one, scale in zip(directions, scales, strict=True)}
     for feature, results in itertools.groupby(results_of(runs), lambda result: result.run.feature):
         found.append(dream_of(*by_feature[feature], list(results)))
-    scanned = _scanned(asked, features) if CORPUS.value else None
+    scanned = load_scan(asked.output / SCAN) if CORPUS.value else None
     if scanned is not None:
-        found += [dataset_of(*by_feature[one.feature], scanned) for one in directions]
+        found += [dataset_of(one, scale, scanned) for one, scale in zip(directions, scales, strict=True)]
     _write(asked, layers, found, told(seeds, [runs]), scanned)
 
 
 def _check() -> None:
-    if CORPUS.value and processes.count() > 1:
-        raise EpoError(
-            "--corpus: is scanned by one process; give it without --distributed, when the dreams are done by the same "
-            "command without it"
-        )
     if VECTORS.value is not None and not 1 <= VECTORS.value <= MOST_VECTORS:
         raise EpoError(f"--vectors={VECTORS.value}: must be 1 to {MOST_VECTORS}")
     if TOKENS.value is not None and TOKENS.value < 1:
@@ -136,8 +133,8 @@ def _layers(lm: epo_jax.LanguageModel) -> list[int]:
     return sorted({int(text) for text in LAYERS.value})
 
 
-def _scanned(asked: given.Experiment, features: Sequence[Feature]) -> Scan:
-    """The scan of the corpus for all directions together, its hits scored as isolated prompts."""
+def _scan(asked: given.Experiment, features: Sequence[Feature]) -> None:
+    """Scan the corpus for all directions together, or go on, and score the hits as isolated prompts."""
     lm, template = asked.lm, asked.template
     room = lm.config.max_positions - len(frozen_tokens(lm, template).prefix)
     small = given.SIZE.value == given.SMALL
@@ -152,9 +149,13 @@ def _scanned(asked: given.Experiment, features: Sequence[Feature]) -> Scan:
     before = Template(template.prefix, "", template.bos)
     corpus = {"corpus": list(CORPUS.value), "column": COLUMN.value}
     scan(lm, documents, groups, folder, config, template=before, told=corpus, callback=progress)
-    if any(load_scan(folder).examples(one.name).isolated_activation is None for one in features):
+
+    def is_to_be_scored() -> bool:
+        found = load_scan(folder)
+        return any(found.examples(one.name).isolated_activation is None for one in features)
+
+    if processes.on_writer(is_to_be_scored, "isolated"):
         rescore(lm, groups, folder)
-    return load_scan(folder)
 
 
 def _write(
