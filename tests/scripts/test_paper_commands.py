@@ -30,7 +30,7 @@ def command(script: str, *given: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run(script: str, output: Path, *given: str, calls: int = 2) -> tuple[str, list[epo_jax.Result]]:
+def ran_by(script: str, output: Path, *given: str, calls: int = 2) -> tuple[str, list[epo_jax.Result]]:
     """What the first call wrote for people to read, and all runs; a second call changes neither."""
     written = []
     for _ in range(calls):
@@ -58,7 +58,7 @@ def holds(text: str, results: list[epo_jax.Result]) -> bool:
 
 
 def test_six_neurons_become_tables_of_their_frontiers(tiny_folder, tmp_path):
-    text, results = run("paper_neurons", tmp_path / "here", f"--model={tiny_folder}", calls=1)
+    text, results = ran_by("paper_neurons", tmp_path / "here", f"--model={tiny_folder}", calls=1)
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         "## L0.N0", "## L0.N1", "## L1.N2", "## L1.N3", "## L1.N4", "## L2.N5"
     ]  # fmt: skip
@@ -71,7 +71,7 @@ def test_six_neurons_become_tables_of_their_frontiers(tiny_folder, tmp_path):
 @pytest.mark.slow
 def test_logits_are_dreamed_without_the_tokens_own_text(tiny_folder, tmp_path):
     given = (f"--model={tiny_folder}", "--target=a", "--target=X", "--ban_text=q")
-    text, results = run("paper_logits", tmp_path / "here", *given)
+    text, results = ran_by("paper_logits", tmp_path / "here", *given)
     assert {result.run.feature: result.run.constraints.ban_text for result in results} == {
         "logit:a": ("q", "a"), "logit:X": ("q", "X")
     }  # fmt: skip
@@ -84,7 +84,7 @@ def test_logits_are_dreamed_without_the_tokens_own_text(tiny_folder, tmp_path):
 @pytest.mark.slow
 def test_seeds_become_a_picture_and_a_frontier_of_all(tiny_folder, tmp_path):
     given = (f"--model={tiny_folder}", "--feature=L1.N5", "--seed=0:3")
-    text, results = run("paper_seeds", tmp_path / "here", *given)
+    text, results = ran_by("paper_seeds", tmp_path / "here", *given)
     best = [float(result.history.feature.max()) for result in results]
     assert f"3 seeds of L1.N5: maximum from {min(best):.2f} to {max(best):.2f}" in text
     merged = epo_jax.merge_frontiers(results)
@@ -96,7 +96,7 @@ def test_seeds_become_a_picture_and_a_frontier_of_all(tiny_folder, tmp_path):
 def test_directions_become_z_scores_of_dreams_dataset_and_random_prompts(tiny_folder, tmp_path):
     (tmp_path / "corpus.txt").write_text("The quick brown fox jumps over the lazy dog. A cat sat on 12 mats. " * 3)
     given = (f"--model={tiny_folder}", f"--corpus={tmp_path / 'corpus.txt'}", "--layers=2,0", "--vectors=2")
-    text, results = run("paper_residual", tmp_path / "here", *given)
+    text, results = ran_by("paper_residual", tmp_path / "here", *given)
     table = pd.read_csv(tmp_path / "here" / "residual.csv")
     assert len(table) == 2 * 2 * 3
     assert set(table.kind) == {"dreams", "dataset", "random"}
