@@ -7,13 +7,13 @@ from epo_jax import advice as advice  # first, since others import transformers
 from epo_jax.attribution import Attribution, attribute
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.constraints import Constraints
-from epo_jax.dream import NonFiniteError, Progress, Result, load_result, merge_frontiers
+from epo_jax.dream import NonFiniteError, Progress, Result, TensorBoard, WeightsAndBiases, load_result, merge_frontiers
 from epo_jax.dream import dream as dream
 from epo_jax.epo import Algorithm, Scores, State
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature, parse_feature
 from epo_jax.models import LanguageModel, load_model, logits
-from epo_jax.scoring import Template, build, chat_template, score, token_gradients
+from epo_jax.scoring import Template, activations, build, chat_template, score, token_gradients
 
 __all__ = [
     "PRESETS",
@@ -30,6 +30,9 @@ __all__ = [
     "Scores",
     "State",
     "Template",
+    "TensorBoard",
+    "WeightsAndBiases",
+    "activations",
     "attribute",
     "build",
     "chat_template",

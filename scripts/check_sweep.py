@@ -43,6 +43,7 @@ BUDGET = (
     "--length=5",
     "--top_k=64",
     "--noattribution",
+    "--nocontinuation",
     "--noreports",
 )
 _SWEEP = Path(__file__).parent / "sweep.py"

@@ -4,8 +4,9 @@ python scripts/compare_dataset.py --dreams=dreams24 --scan=scan --output=docs/da
 
 takes a folder of runs (or one run, or a sweep's folder) and a scan of the same model and length, and writes
 OUTPUT.md and OUTPUT.csv: for each feature the best dream, the best below 6 nats/token and the best at the cross-entropy
-of the dataset's best example, against the dataset's own, as isolated prompts and in context. It prints the table, in
-how many features the dream is higher, and by how much in the median. Features that the scan lacks are named.
+of the dataset's best example, against the dataset's own, as isolated prompts and in context; all runs of a feature
+count together. It prints the table, in how many features the dream is higher, and by how much in the median. Features
+that the scan lacks are named. Beside the tables it writes what scripts/figures.py --kind=dataset draws.
 """
 
 from __future__ import annotations
@@ -19,39 +20,35 @@ import pandas as pd
 from absl import flags
 from rich.console import Console
 
-import epo_jax
 from epo_jax import command_line
 from epo_jax.corpus import load_scan
-from epo_jax.corpus.against import FLUENT_BELOW, Comparison, compare
+from epo_jax.corpus.against import FLUENT_BELOW, Comparison
 from epo_jax.dream.folders import runs_below
+from epo_jax.dream.lines import hold_against
+from epo_jax.dream.pictures import dataset_pictures, save_pictures
 from epo_jax.errors import EpoError
 
 DREAMS = flags.DEFINE_string("dreams", None, "run folder, or a folder with run folders at any depth", required=True)
 SCAN = flags.DEFINE_string("scan", None, "folder of scripts/scan_corpus.py", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "path without ending; .md and .csv are written")
+OUTPUT = flags.DEFINE_string("output", None, "path without ending; .md, .csv, .png and .pdf are written")
 
 
 def main() -> None:
     """Compare, print, write."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     scan = load_scan(SCAN.value)
-    rows: list[Comparison] = []
-    for folder in runs_below(DREAMS.value, "dreams"):
-        result = epo_jax.load_result(folder)
-        scan.check(result.run.model, result.frontier.ids.shape[1], f"--dreams={folder}")
-        if result.run.feature not in scan.features:
-            console.print(f"{result.run.feature}: not in the scan")
-            continue
-        frontier = result.frontier
-        found = compare(scan.examples(result.run.feature), frontier.feature, frontier.cross_entropy)
-        console.print(found.sentence(scan.positions))
-        rows.append(found)
-    if not rows:
-        raise EpoError(f"--dreams={DREAMS.value}: none of its features is in the scan")
+    found, missing = hold_against(scan, runs_below(DREAMS.value, "dreams"), "dreams")
+    for feature in missing:
+        console.print(f"{feature}: not in the scan")
+    rows = [one.comparison for one in found]
+    for row in rows:
+        console.print(row.sentence(scan.positions))
     text = _markdown(rows, scan.tokens, scan.positions)
-    console.print(text, markup=False)
+    console.print(text)
     if OUTPUT.value:
         _write(Path(OUTPUT.value), text, rows)
+        files = save_pictures(dataset_pictures(found, scan), OUTPUT.value)
+        console.print(f"written: {OUTPUT.value}.md, {OUTPUT.value}.csv, {', '.join(map(str, files))}")
 
 
 def _markdown(rows: Sequence[Comparison], tokens: int, positions: int) -> str:

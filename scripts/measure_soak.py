@@ -73,6 +73,7 @@ def main() -> None:
             reports=REPORTS.value,
             callback=tell,
             attribution=False,
+            continuation=False,
         )
         print(_line(time.monotonic() - started, done.done, programs))
 

@@ -47,8 +47,8 @@ def _without_attributions() -> Iterator[None]:
     Unless a test puts that back.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "with_attributions", lambda _, results, __: results)
-        patch.setattr(loop, "with_continuations", lambda _, results, __: results)
+        patch.setattr(loop, "with_attributions", lambda _, results, *__: results)
+        patch.setattr(loop, "with_continuations", lambda _, results, *__: results)
         yield
 
 

@@ -44,7 +44,7 @@ class DatasetExamples:
     activation: Float32[np.ndarray, " K"]
     document: list[str]
     place: Int64[np.ndarray, " K"]
-    context: list[Int32[np.ndarray, " n"]]
+    context: list[Int32[np.ndarray, " _"]]
     position: Int32[np.ndarray, " K"]
     ids: Int32[np.ndarray, "K T"]
     isolated_activation: Float32[np.ndarray, " K"] | None

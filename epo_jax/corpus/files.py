@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
 from epo_jax.corpus.hits import Hits
 from epo_jax.corpus.windows import Window
@@ -206,7 +206,7 @@ class WindowReader:
         ids: Int32[np.ndarray, " n"] = np.asarray(self._tokens[self._offsets[number] : self._offsets[number + 1]])
         return Window(ids, self._documents[number], self._starts[number])
 
-    def isolated(self, window: Int32[np.ndarray, " n"], position: Int32[np.ndarray, " n"], length: int) -> np.ndarray:
+    def isolated(self, window: Int[np.ndarray, " n"], position: Int[np.ndarray, " n"], length: int) -> np.ndarray:
         """The tokens int32[n, length] that end at positions of windows."""
         last = self._offsets[window] + position
         return np.asarray(self._tokens)[last[:, None] + np.arange(1 - length, 1)]

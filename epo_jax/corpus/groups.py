@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ Part = Any
 Sink = Callable[[Part, Float[Array, "B S F"]], Part]
 
 
+@runtime_checkable
 class Group(Protocol):
     """A pytree of `parts` times `width` features; what is kept of them has a leading axis of `parts`.
 

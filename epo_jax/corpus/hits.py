@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int, Int32
 
 # Bins are eighths of octaves of the absolute value, from 2**-12 to 2**12, for each sign; what is smaller shares one.
 _STEPS, _LOWEST, _HIGHEST = 8, -12, 12
@@ -30,10 +30,10 @@ class Hits:
         histogram: int32[F, BINS], all activations that were seen, see `bin_of`.
     """
 
-    activation: Float32[Array, "*R F K"]
-    window: Int32[Array, "*R F K"]
-    position: Int32[Array, "*R F K"]
-    histogram: Int32[Array, "*R F bins"]
+    activation: Float32[Array | np.ndarray, "*R F K"]
+    window: Int32[Array | np.ndarray, "*R F K"]
+    position: Int32[Array | np.ndarray, "*R F K"]
+    histogram: Int[Array | np.ndarray, "*R F bins"]
 
 
 def no_hits(shape: tuple[int, ...], keep: int) -> Hits:
@@ -65,7 +65,7 @@ def absorb(hits: Hits, values: Float[Array, "B S F"], counts: Bool[Array, "B S"]
     # Equal ones keep their order, so that the earliest window stays.
     activation, chosen = jax.lax.top_k(activation, hits.activation.shape[1])
 
-    def of(kept: Array, new: Array) -> Array:
+    def of(kept: Array | np.ndarray, new: Array) -> Array:
         return jnp.take_along_axis(jnp.concatenate([kept, new.T], axis=1), chosen, axis=1)
 
     return Hits(
@@ -77,13 +77,13 @@ def absorb(hits: Hits, values: Float[Array, "B S F"], counts: Bool[Array, "B S"]
 
 
 def _counted(
-    histogram: Int32[Array, "F bins"], values: Float32[Array, "B S F"], counts: Bool[Array, "B S"]
+    histogram: Int[Array | np.ndarray, "F bins"], values: Float32[Array, "B S F"], counts: Bool[Array, "B S"]
 ) -> Int32[Array, "F bins"]:
     features = values.shape[-1]
     # One flat index for each activation: several times faster on a CPU than pairs.
     place = bin_of(values) + jnp.arange(features) * BINS
     add = jnp.broadcast_to(counts[:, :, None], values.shape).astype(jnp.int32)
-    flat = histogram.reshape(-1).at[place.reshape(-1)].add(add.reshape(-1), mode="promise_in_bounds")
+    flat = jnp.asarray(histogram).reshape(-1).at[place.reshape(-1)].add(add.reshape(-1), mode="promise_in_bounds")
     return flat.reshape(histogram.shape)
 
 
@@ -94,7 +94,7 @@ def bin_of(values: Float32[Array, "*shape"]) -> Int32[Array, "*shape"]:
     return jnp.where(values < 0, _SIDE - step, _SIDE + step)
 
 
-def bin_edges() -> Float32[np.ndarray, " bins+1"]:
+def bin_edges() -> Float32[np.ndarray, " edges"]:
     """The `BINS` + 1 edges between which bins lie, ascending; the first and the last are not reached by all.
 
     Within an octave the steps are equal, as the mantissa's bits count.
@@ -118,11 +118,11 @@ def merged(parts: Hits) -> Hits:
         return np.take_along_axis(array, order, axis=-1)
 
     histogram = np.asarray(parts.histogram).astype(np.int64).sum(axis=0)
-    return Hits(of(activation), of(window), of(position), histogram)  # type: ignore[arg-type]
+    return Hits(of(activation), of(window), of(position), histogram)
 
 
 def percentiles(
-    histogram: Int32[np.ndarray, "F bins"], maximum: Float32[np.ndarray, " F"], at: tuple[float, ...]
+    histogram: Int[np.ndarray, "F bins"], maximum: Float32[np.ndarray, " F"], at: tuple[float, ...]
 ) -> Float32[np.ndarray, "F n"]:
     """Percentiles of activations: linear within a bin, so within an eighth of an octave of the exact ones.
 

@@ -7,6 +7,7 @@ from epo_jax.dream.outcome import NonFiniteError
 from epo_jax.dream.progress import Progress
 from epo_jax.dream.result import Result, load_result, merge_frontiers
 from epo_jax.dream.run import Run
+from epo_jax.dream.scalars import TensorBoard, WeightsAndBiases
 
 __all__ = [
     "Frontier",
@@ -15,6 +16,8 @@ __all__ = [
     "Progress",
     "Result",
     "Run",
+    "TensorBoard",
+    "WeightsAndBiases",
     "dream",
     "load_result",
     "merge_frontiers",

@@ -8,6 +8,7 @@ features or seeds (--feature=L7.N0:64 --seed=0:3) all are dreamed together, and 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -19,16 +20,20 @@ from rich.console import Console
 
 from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
+from epo_jax.config import EPOConfig
 from epo_jax.dream import process_flags, search_flags
+from epo_jax.dream.attributions import check_share
 from epo_jax.dream.batch import folder_names, safe_name
 from epo_jax.dream.folders import CHECKPOINTS, check_folder
 from epo_jax.dream.live import Live
 from epo_jax.dream.loop import dream
 from epo_jax.dream.outcome import NonFiniteError
 from epo_jax.dream.preemption import EXIT_CODE, TerminatedError, terminable
+from epo_jax.dream.progress import Callback, together
 from epo_jax.dream.ranges import expand, expand_seeds
 from epo_jax.dream.result import Result
 from epo_jax.dream.run_folder import check_keeping
+from epo_jax.dream.scalars import TensorBoard, WeightsAndBiases
 from epo_jax.dream.table import dreams_table
 from epo_jax.features import parse_feature
 from epo_jax.parallel import make_mesh, processes
@@ -38,6 +43,8 @@ from epo_jax.scoring.scale import parse_scale
 
 DEFAULT_FEATURE = "L7.N690"
 INTERRUPTED = 130
+# Features without dataset examples that are named.
+SHOWN = 4
 PROGRAM = "epo_jax"
 
 FEATURE = flags.DEFINE_multi_string(
@@ -58,6 +65,11 @@ RESUME = flags.DEFINE_boolean(
     "whether to go on with the run in --output from its newest checkpoint; without one it starts anew, and a run that "
     "has ended is shown as it is",
 )
+SCAN = flags.DEFINE_string(
+    "scan", None, "folder of scripts/scan_corpus.py, whose dataset examples the report shows beside the dream"
+)
+TENSORBOARD = flags.DEFINE_string("tensorboard", None, "folder for the run's numbers, iteration by iteration")
+WANDB = flags.DEFINE_string("wandb", None, "project of Weights & Biases for the same")
 PROFILE_DIR = flags.DEFINE_string("profile_dir", None, "folder for a trace of one iteration by jax.profiler")
 flags.adopt_module_key_flags(search_flags)
 flags.adopt_module_key_flags(process_flags)
@@ -92,16 +104,20 @@ def _main() -> None:
         asked = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
         mesh = asked if asked is None or asked == AUTO else make_mesh(asked)
         parse_scale(search_flags.SCALE.value)
+        check_share(search_flags.ATTRIBUTION_SHARE.value)
         constraints = search_flags.constraints()
         template = search_flags.frozen_text()
-        lm, fluency_model = search_flags.load_models(console, mesh)
-        template = search_flags.in_chat(lm, template)
-        features = [parse_feature(text, lm) for text in texts]
-        dreams = list(itertools.product(features, seeds))
-        several = len(dreams) > 1
-        if several:
-            console.print(f"{len(dreams)} dreams in one program")
-        with Live(console) as live:
+        names = folder_names(list(itertools.product(texts, seeds))) if len(texts) * len(seeds) > 1 else None
+        with contextlib.ExitStack() as held:
+            callbacks: list[Callback] = [held.enter_context(one) for one in _scalars(names, config)]
+            lm, fluency_model = search_flags.load_models(console, mesh)
+            template = search_flags.in_chat(lm, template)
+            features = [parse_feature(text, lm) for text in texts]
+            dreams = list(itertools.product(features, seeds))
+            several = len(dreams) > 1
+            if several:
+                console.print(f"{len(dreams)} dreams in one program")
+            callbacks.append(held.enter_context(Live(console)).update)
             found = dream(
                 lm,
                 [feature for feature, _ in dreams] if several else features[0],
@@ -116,6 +132,8 @@ def _main() -> None:
                 constraints=constraints,
                 fluency_model=fluency_model,
                 attribution=search_flags.ATTRIBUTION.value,
+                attribution_share=search_flags.ATTRIBUTION_SHARE.value,
+                continuation=search_flags.CONTINUATION.value,
                 micro_batch=search_flags.MICRO_BATCH.value,
                 mesh=lm.mesh,
                 output=output,
@@ -123,7 +141,8 @@ def _main() -> None:
                 resume=RESUME.value,
                 checkpoint_every=search_flags.CHECKPOINT_EVERY.value,
                 keep_checkpoints=search_flags.KEEP_CHECKPOINTS.value,
-                callback=live.update,
+                callback=together(callbacks),
+                scan=SCAN.value,
                 profile_dir=PROFILE_DIR.value,
             )
         results = found if isinstance(found, list) else [found]
@@ -151,6 +170,17 @@ def _main() -> None:
         sys.exit(INTERRUPTED)
 
 
+def _scalars(names: list[str] | None, config: EPOConfig) -> list[TensorBoard | WeightsAndBiases]:
+    """Where the run's numbers go, beside the terminal."""
+    found: list[TensorBoard | WeightsAndBiases] = []
+    if TENSORBOARD.value is not None:
+        found.append(TensorBoard(TENSORBOARD.value, names))
+    if WANDB.value is not None:
+        told = {"model": search_flags.MODEL.value, "feature": FEATURE.value, "seed": search_flags.SEED.value}
+        found.append(WeightsAndBiases(WANDB.value, names, {**told, **config.to_json()}))
+    return found
+
+
 def _report(console: Console, results: list[Result], output: str) -> None:
     scored, seconds = sum(len(result.history) for result in results), results[0].run.seconds
     if len(results) == 1:
@@ -160,6 +190,13 @@ def _report(console: Console, results: list[Result], output: str) -> None:
         names = folder_names([(result.run.feature, result.run.seed) for result in results])
         console.print(dreams_table(results, names))
         report = f"reports: {output}/*/report.html"
+    if SCAN.value is not None and (without := [one.run.feature for one in results if one.examples is None]):
+        more = f" and {len(without) - SHOWN} more" if len(without) > SHOWN else ""
+        console.print(
+            f"no dataset examples: {SCAN.value} has not {', '.join(without[:SHOWN])}{more}",
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"{scored} prompts scored in {seconds:.0f} s; {report}")
     if PROFILE_DIR.value:
         console.print(f"profile of one iteration: {PROFILE_DIR.value}")

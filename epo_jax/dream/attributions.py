@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,22 +19,37 @@ from epo_jax.dream.frontier import Frontier
 from epo_jax.dream.memory import rows_of, scorer_of
 from epo_jax.dream.progress import FLUENT_BELOW
 from epo_jax.epo import Algorithm
+from epo_jax.errors import EpoError
 from epo_jax.report import PromptDrops, Replacement, TokenDrops, write_attribution_png
 
 if TYPE_CHECKING:
     from epo_jax.dream.result import Result
 
 ATTRIBUTIONS, ATTRIBUTIONS_PICTURE = "attributions.json", "attributions.png"
-# What attribution may cost: alternatives as a share of the prompts that the search scored, but always enough for the
-# most fluent prompt, the best fluent one and the best.
-SHARE = 0.1
+# What attribution may cost by default: alternatives as a share of the prompts that the search scored, but always enough
+# for the most fluent prompt, the best fluent one and the best. With the paper's settings that is the whole frontier.
+SHARE = 0.2
 LEAST = 3
 # Replacements of a token that a report shows, of the worst and of the best.
 SHOWN = 3
 
 
+def check_share(share: float) -> float:
+    """What attribution may cost, if it can be used.
+
+    Raises:
+        EpoError: it cannot.
+    """
+    if isinstance(share, bool) or not 0 < share < math.inf:
+        raise EpoError(
+            f"--attribution_share={share}: must be a number above 0, a share of the prompts that the search scored; "
+            "--noattribution leaves attribution out"
+        )
+    return share
+
+
 def with_attributions(
-    algorithm: Algorithm, results: Sequence[Result], tokenizer: PreTrainedTokenizerFast
+    algorithm: Algorithm, results: Sequence[Result], tokenizer: PreTrainedTokenizerFast, share: float = SHARE
 ) -> list[Result]:
     """Results with the attributions of their frontiers' prompts, or of some where all would take too long.
 
@@ -41,8 +57,9 @@ def with_attributions(
         algorithm: the search of all of them, whose scorer has each one's feature.
         results: one for each dream, in its order.
         tokenizer: the model's.
+        share: what that may cost, of the prompts that the search scored.
     """
-    rows = [attributed_rows(result.frontier, len(result.history)) for result in results]
+    rows = [attributed_rows(result.frontier, len(result.history), share) for result in results]
     if not any(rows):
         return list(results)
     ids = np.concatenate([result.frontier.ids[chosen] for result, chosen in zip(results, rows, strict=True)])
@@ -61,15 +78,16 @@ def with_attributions(
     return attributed
 
 
-def attributed_rows(frontier: Frontier, scored: int) -> list[int]:
+def attributed_rows(frontier: Frontier, scored: int, share: float = SHARE) -> list[int]:
     """The rows of a frontier that are tried: all, or the most fluent, the best ones and some spread evenly between.
 
     Args:
         frontier: of prompts.
         scored: prompts that the search scored.
+        share: alternatives may be as many as this share of them.
     """
     count, length = frontier.ids.shape
-    limit = max(LEAST, int(SHARE * scored / (length * ALTERNATIVES)))
+    limit = max(LEAST, int(share * scored / (length * ALTERNATIVES)))
     if count <= limit:
         return list(range(count))
     fluent = np.flatnonzero(frontier.cross_entropy < FLUENT_BELOW)

@@ -9,6 +9,8 @@ from epo_jax.errors import EpoError
 
 CONFIG, HISTORY, FRONTIER_CSV, FRONTIER_JSON = "config.json", "history.npz", "frontier.csv", "frontier.json"
 PICTURE, REPORT, TOKENS, EXAMPLES = "frontier.png", "report.html", "tokens.json", "examples.json"
+# Of a folder of runs.
+INDEX = "index.html"
 # What a run that has not ended keeps in its folder; under the other names it counts for nothing, nor does a lock.
 CHECKPOINTS, BEGUN, DONE, LOCK = "checkpoints", "checkpoints.begun", "checkpoints.done", "run.lock"
 

@@ -14,7 +14,7 @@ from epo_jax.corpus import DatasetExamples, Scan
 from epo_jax.corpus.against import FLUENT_BELOW, Comparison, compare
 from epo_jax.dream.frontier import Frontier, frontier_rows, merged
 from epo_jax.dream.history import History
-from epo_jax.dream.result import Result, load_result
+from epo_jax.dream.result import load_result
 from epo_jax.errors import EpoError
 from epo_jax.models.load_tokenizer import load_tokenizer
 from epo_jax.models.tokenizers import texts_by_id
@@ -108,12 +108,6 @@ def bests_of(comparison: Comparison) -> Bests:
     one = comparison
     dream = (one.dream, one.dream_fluent, one.dream_at_dataset)
     return Bests(one.feature, dream, (one.dataset, one.dataset_fluent, one.dataset))
-
-
-def same_run(results: Sequence[Result]) -> str:
-    """The title of a picture of runs of one feature: feature and model."""
-    run = results[0].run
-    return f"{run.feature} in {run.model}"
 
 
 def _by_numbers(feature: str) -> list[tuple[int, str]]:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from epo_jax.config import EPOConfig
 from epo_jax.constraints import Constraints, Inspection
 from epo_jax.corpus import Scan
-from epo_jax.dream.attributions import with_attributions
+from epo_jax.dream.attributions import SHARE, check_share, with_attributions
 from epo_jax.dream.batch import is_several, pairs, run_folders
 from epo_jax.dream.continuations import with_continuations
 from epo_jax.dream.dataset import opened_scan, with_examples
@@ -53,6 +53,7 @@ class _Options(TypedDict, total=False):
     constraints: Constraints | None
     fluency_model: LanguageModel | None
     attribution: bool
+    attribution_share: float
     continuation: bool
     micro_batch: int | None
     mesh: Mesh | None
@@ -116,6 +117,7 @@ def dream(
     constraints: Constraints | None = None,
     fluency_model: LanguageModel | None = None,
     attribution: bool = True,
+    attribution_share: float = SHARE,
     continuation: bool = True,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
@@ -151,6 +153,8 @@ def dream(
         fluency_model: a model with the same tokens, whose cross-entropy counts (section 2 of the paper); by default the
             first one.
         attribution: whether results say which tokens of their prompts matter; of a run that was stopped they do not.
+        attribution_share: what that may cost, as a share of the prompts that the search scored; where the frontier is
+            longer, some of its prompts are left out.
         continuation: whether results say how the model itself goes on after their prompts; likewise.
         micro_batch: rows of tokens that evaluation runs as one block; by default as many as there is memory for.
         mesh: devices that share the work along its axis "data" and the weights along its axis "model"; by default those
@@ -179,6 +183,7 @@ def dream(
     dreams, several = pairs(feature, seed), is_several(feature, seed)
     if micro_batch is not None and (isinstance(micro_batch, bool) or micro_batch < 1):
         raise EpoError(f"--micro_batch={micro_batch}: must be a whole number of at least 1")
+    check_share(attribution_share)
     mesh = mesh or lm.mesh
     if mesh is not None:
         check_mesh(mesh)
@@ -304,7 +309,7 @@ def dream(
             if continuation and not stopped:
                 results = with_continuations(lm, results, frozen)
             if attribution and not stopped:
-                results = with_attributions(algorithm, results, lm.tokenizer)
+                results = with_attributions(algorithm, results, lm.tokenizer, attribution_share)
         except KeyboardInterrupt:
             results = interrupted(results)
         if opened is not None:

@@ -33,6 +33,7 @@ from epo_jax.models import LanguageModel
 from epo_jax.report import ReportData, write_frontier_png, write_report
 from epo_jax.report.examples_data import Examples
 from epo_jax.report.fragment import render_fragment
+from epo_jax.whole_files import write_whole
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -118,14 +119,8 @@ class Result:
                 (path / name).unlink(missing_ok=True)
             (path / CONFIG).write_text(json.dumps(self.run.to_json(), indent=2) + "\n", encoding="utf-8")
             np.savez_compressed(path / HISTORY, **vars(self.history))
-            if self.token_texts:
-                texts = json.dumps({str(index): text for index, text in self.token_texts.items()}, ensure_ascii=False)
-                (path / TOKENS).write_text(texts + "\n", encoding="utf-8")
-            table = self.frontier.to_pandas()
-            table.to_csv(path / FRONTIER_CSV, index=False)
-            table.to_json(path / FRONTIER_JSON, orient="records", indent=2, force_ascii=False)
-            save_examples(path, self.examples)
             save_attributions(path, self)
+            self._write_told(path)
             if report:
                 self._write_report(path)
         except OSError as error:
@@ -133,18 +128,27 @@ class Result:
         return path
 
     def save_report(self, folder: str | Path) -> None:
-        """Write the pictures and the page of a run folder anew, and its dataset examples if there are any.
+        """Write what the run folder tells of the run anew: pictures, page, frontier, texts and dataset examples.
 
         Raises:
-            EpoError: they cannot be written.
+            EpoError: it cannot be written.
         """
         path = Path(folder).expanduser()
         try:
-            if self.examples is not None:
-                save_examples(path, self.examples)
+            self._write_told(path)
             self._write_report(path)
         except OSError as error:
             raise EpoError(f"{folder}: cannot be written ({error})") from error
+
+    def _write_told(self, path: Path) -> None:
+        if self.token_texts:
+            texts = json.dumps({str(index): text for index, text in self.token_texts.items()})
+            write_whole(path / TOKENS, (texts + "\n").encode())
+        table = self.frontier.to_pandas()
+        write_whole(path / FRONTIER_CSV, table.to_csv(index=False).encode())
+        rows = table.to_json(orient="records", indent=2, force_ascii=False)
+        write_whole(path / FRONTIER_JSON, rows.encode())
+        save_examples(path, self.examples)
 
     def _write_report(self, path: Path) -> None:
         write_frontier_png(self.report_data(), path / PICTURE)

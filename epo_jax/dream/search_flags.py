@@ -16,6 +16,7 @@ from rich.console import Console
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.constraints import RETOKENIZE as RETOKENIZATIONS
 from epo_jax.constraints import Constraints
+from epo_jax.dream.attributions import SHARE, check_share
 from epo_jax.dream.given import parse_position, parse_token
 from epo_jax.dream.run_folder import EVERY, KEEP
 from epo_jax.dream.starts import INITS, RANDOM
@@ -115,6 +116,11 @@ FLUENCY_MODEL = flags.DEFINE_string(
 ATTRIBUTION = flags.DEFINE_boolean(
     "attribution", True, "whether the report says which tokens of the frontier's prompts matter"
 )
+ATTRIBUTION_SHARE = flags.DEFINE_float(
+    "attribution_share",
+    SHARE,
+    "what that may cost, as a share of the prompts that the search scored; a longer frontier is not tried whole",
+)
 CONTINUATION = flags.DEFINE_boolean(
     "continuation", True, "whether results say how the model itself goes on after the frontier's prompts"
 )
@@ -174,6 +180,7 @@ def dream_options() -> dict[str, Any]:
         EpoError: a flag that cannot be used.
     """
     parse_scale(SCALE.value)
+    check_share(ATTRIBUTION_SHARE.value)
     return {
         "constraints": constraints(),
         "init": INIT.value,
@@ -182,6 +189,7 @@ def dream_options() -> dict[str, Any]:
         "read": READ.value,
         "scale": SCALE.value,
         "attribution": ATTRIBUTION.value,
+        "attribution_share": ATTRIBUTION_SHARE.value,
         "continuation": CONTINUATION.value,
         "micro_batch": MICRO_BATCH.value,
         "checkpoint_every": CHECKPOINT_EVERY.value,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float32
+
 from epo_jax.config import EPOConfig
 from epo_jax.constraints import Survival
 from epo_jax.dream import history as histories
@@ -14,6 +17,7 @@ from epo_jax.dream.progress import Callback, Progress
 from epo_jax.dream.record import Record
 from epo_jax.dream.run_folder import RunFolder
 from epo_jax.epo import Algorithm, State
+from epo_jax.parallel.placing import fetched
 from epo_jax.parallel.stopping import stop_wanted
 
 
@@ -49,7 +53,8 @@ def searched(
         record = Record([histories.of_state(state)])
         if place is not None:
             place.saving.add(record.initial, plain_state(state))
-    stopped = ""
+    stopped, penalties = "", _penalties(algorithm, record.initial.ids.shape[1])
+    fresh = list(place.kept.chunks) if place is not None and place.kept is not None else [record.initial]
     if not record.alive or record.iteration >= config.iterations:
         return record, stopped
     steps = advanced(
@@ -62,6 +67,7 @@ def searched(
                 if place is not None and after is not None:
                     place.saving.add(chunk, after)
                 record.add(chunk)
+                fresh.append(chunk)
                 end_if_asked()
                 rate = pace.steps_per_second
                 done = record.iteration
@@ -73,7 +79,10 @@ def searched(
                     best_fluent_feature=record.best.fluent,
                     candidates_per_second=rate * record.alive * config.population * config.children,
                     seconds_left=(config.iterations - done) / rate,
+                    chunks=tuple(fresh),
+                    penalties=penalties,
                 )
+                fresh.clear()
                 wanted = callback is not None and bool(callback(told))
                 if stop_wanted(wanted) and done < config.iterations:
                     stopped = f"stopped by the callback after iteration {done}"
@@ -87,3 +96,9 @@ def searched(
     if place is not None and stopped:
         place.saving.save()
     return record, stopped
+
+
+def _penalties(algorithm: Algorithm, dreams: int) -> Float32[np.ndarray, "R P"]:
+    """What a nat/token costs each dream's slots, in units of its feature."""
+    penalties, unit = fetched((algorithm.penalties, algorithm.scales(dreams)))
+    return np.multiply.outer(unit, penalties).astype(np.float32)

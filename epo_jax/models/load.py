@@ -11,6 +11,7 @@ from types import MappingProxyType
 import jax
 from flax import nnx
 from jax.sharding import Mesh
+from transformers import PreTrainedTokenizerFast
 
 from epo_jax.errors import EpoError
 from epo_jax.models.checkpoint import Checkpoint, Weight
@@ -26,7 +27,7 @@ from epo_jax.models.hub_errors import NotOnHubError
 from epo_jax.models.hub_id import HubId, parse_hub_id
 from epo_jax.models.language_model import LanguageModel
 from epo_jax.models.on_mesh import mesh_for
-from epo_jax.models.random_model import RANDOM, load_random, shipped_configs
+from epo_jax.models.random_model import RANDOM, load_random, numbered_tokenizer, random_config, shipped_configs
 from epo_jax.models.tokenizers import tokenizer_from_folder, tokenizer_from_gguf
 from epo_jax.parallel.mesh import AUTO, make_mesh
 from epo_jax.parallel.sharding import layout
@@ -83,19 +84,9 @@ def load_model(
         return _load_gguf(embedded_file(name), name, dtype, fill)
     if name.startswith(RANDOM):
         return load_random(name, dtype, mesh, fsdp)
-    path = Path(name)
-    try:
-        path = path.expanduser()
-        folder, file = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError):
-        # A text that cannot be a path, such as one that is too long or names an unknown user's home.
-        folder, file = False, False
-    if folder:
-        return _load_folder(path, dtype, fill)
-    if file and path.suffix == ".gguf":
-        return _load_gguf(path, name, dtype, fill)
-    if file:
-        raise EpoError(f"--model={name}: a file that does not end in .gguf; a .gguf file or a model's folder is read")
+    path = _local(name)
+    if path is not None:
+        return _load_folder(path, dtype, fill) if path.is_dir() else _load_gguf(path, name, dtype, fill)
     known = (
         f"known names are {', '.join(EMBEDDED)}, and a .gguf file or a folder in Hugging Face format can be given by "
         "its path"
@@ -110,6 +101,47 @@ def load_model(
     except NotOnHubError as error:
         shipped = f"; {RANDOM}{name} has its shape with random weights" if name in shipped_configs() else ""
         raise EpoError(f"{error}; {known}{shipped}") from error
+
+
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model alone: weights are neither read nor, but for a GGUF file of the hub, downloaded.
+
+    Args:
+        name: as for `load_model`.
+        revision: likewise.
+
+    Raises:
+        EpoError: an unknown name, or a file that cannot be had or read.
+    """
+    name = str(name)
+    if name.startswith(RANDOM):
+        return numbered_tokenizer(random_config(name, "float32")[0].vocab_size)
+    path = embedded_file(name) if name in EMBEDDED else _local(name)
+    if path is None:
+        hub_id = parse_hub_id(name, revision)
+        if hub_id is None:
+            raise EpoError(f"--model={name}: unknown; its tokenizer is not to be had")
+        with named_by_id(hub_id):
+            model = open_hub_model(hub_id)
+            path = model.folder if hub_id.file is None else fetch_weights(model)
+    return tokenizer_from_folder(path) if path.is_dir() else tokenizer_from_gguf(open_gguf(path).metadata, str(path))
+
+
+def _local(name: str) -> Path | None:
+    """The folder or .gguf file of a name; None if it is no path of something that is there.
+
+    Raises:
+        EpoError: another file.
+    """
+    try:
+        path = Path(name).expanduser()
+        folder, file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError):
+        # A text that cannot be a path, such as one that is too long or names an unknown user's home.
+        return None
+    if file and path.suffix != ".gguf":
+        raise EpoError(f"--model={name}: a file that does not end in .gguf; a .gguf file or a model's folder is read")
+    return path if folder or file else None
 
 
 def _fill(

@@ -19,14 +19,17 @@ from epo_jax.report.attribution_data import PromptDrops
 from epo_jax.report.attribution_html import alternatives
 from epo_jax.report.attribution_marks import TokenMarks, formatted, marks
 from epo_jax.report.data import format_cross_entropy
-from epo_jax.report.drawing import MONO, POINTS, SANS, add_axes, fit_text
+from epo_jax.report.drawing import MONO, POINTS, SANS, add_axes, fit_text, shorten
 from epo_jax.report.labels import break_lines
 from epo_jax.report.palette import LIGHT, Palette
 from epo_jax.report.tokens import visible
 
-_TEXT_SIZE = 9.5
-_ADVANCE = 0.602 * _TEXT_SIZE / POINTS  # inches; the width of every DejaVu Sans Mono character
-_ROW = 0.22  # inches
+_TEXT_SIZE = 9.5  # points
+_ADVANCE = 0.602 / POINTS  # inches for each point of size; the width of every DejaVu Sans Mono character
+_ROW = 0.22 / _TEXT_SIZE  # inches for each point of size
+_SMALL = 8.0  # points, of the numbers below tokens
+_TOP = 6.1  # in rows, of title and keys
+_NARROW = 8.0  # inches; in a narrower picture the keys stand in two rows
 _HEADER, _BAR, _BOX, _NUMBERS, _GAP = 1.25, 0.8, 1.1, 1.9, 0.4  # in rows
 _MOST_LINES = 40
 MOST_INCHES = 80.0
@@ -64,6 +67,7 @@ def attribution_figure(
     *,
     palette: Palette = LIGHT,
     width: float = 10.5,
+    size: float = _TEXT_SIZE,
 ) -> Figure:
     """A strip for each prompt.
 
@@ -77,20 +81,23 @@ def attribution_figure(
         numbers: A number that stands before each prompt, such as its place on the frontier.
         palette: Colours.
         width: Inches.
+        size: Points, of the tokens.
     """
-    characters = max(int((width - 0.7) / _ADVANCE), 24)
-    strips = _fitting(_laid_out(prompt, characters) for prompt in prompts)
-    high = sum(strip.rows for strip in strips) * _ROW
-    top = 1.35
-    figure = Figure(figsize=(width, top + high + 0.2), facecolor=palette.background)
+    advance, row = _ADVANCE * size, _ROW * size
+    margin = 0.35 if width >= _NARROW else 0.05
+    characters = max(int((width - 2 * margin) / advance), 24)
+    strips = _fitting((_laid_out(prompt, characters) for prompt in prompts), row)
+    top = _TOP + (0.0 if width >= _NARROW else 1.2)
+    high = (top + sum(strip.rows for strip in strips)) * row
+    figure = Figure(figsize=(width, high + 0.2), facecolor=palette.background)
     FigureCanvasAgg(figure)
-    axes = add_axes(figure, (0.35, 0.15, characters * _ADVANCE, high + top))
-    axes.set(xlim=(0, characters), ylim=((high + top) / _ROW, 0))
+    axes = add_axes(figure, (margin, 0.15, characters * advance, high))
+    axes.set(xlim=(0, characters), ylim=(high / row, 0))
     axes.axis("off")
-    _titles(axes, prompts, len(strips), feature, model, characters, palette)
-    y = top / _ROW
+    _titles(axes, prompts, len(strips), feature, model, characters, size, palette)
+    y = top
     for index, strip in enumerate(strips):
-        _draw(axes, strip, y, "" if numbers is None else f"#{numbers[index]}   ", palette)
+        _draw(axes, strip, y, "" if numbers is None else f"#{numbers[index]}   ", size, palette)
         y += strip.rows
     return figure
 
@@ -119,41 +126,52 @@ def _laid_out(prompt: PromptDrops, characters: int) -> _Strip:
     return _Strip(prompt, texts, shown, widths, break_lines(widths, characters, _MOST_LINES))
 
 
-def _fitting(strips: Iterable[_Strip]) -> list[_Strip]:
+def _fitting(strips: Iterable[_Strip], row: float) -> list[_Strip]:
     fitting: list[_Strip] = []
     rows = 0.0
     for strip in strips:
         rows += strip.rows
-        if fitting and rows * _ROW > MOST_INCHES:
+        if fitting and rows * row > MOST_INCHES:
             break
         fitting.append(strip)
     return fitting
 
 
 def _titles(
-    axes: Axes, prompts: Sequence[PromptDrops], drawn: int, feature: str, model: str, characters: int, palette: Palette
+    axes: Axes,
+    prompts: Sequence[PromptDrops],
+    drawn: int,
+    feature: str,
+    model: str,
+    characters: int,
+    size: float,
+    palette: Palette,
 ) -> None:
+    room = characters * _ADVANCE * size
+    small = max(0.9 * size, _SMALL)
+    large = 1.35 * size
     sans: Font = {"va": "center", "parse_math": False, "fontfamily": SANS}
     title = f"What {fit_text(feature, SANS, 56)} needs, in {fit_text(model, SANS, 36)}"
-    axes.text(0, 0.9, title, color=palette.ink, fontsize=13, fontweight="bold", **sans)
+    title = shorten(title, room, large, weight="bold")
+    axes.text(0, 0.9, title, color=palette.ink, fontsize=large, fontweight="bold", **sans)
     tried = f"each token replaced by {alternatives(prompts)} others, one at a time"
     if drawn < len(prompts):
         tried += f"; the first {drawn} of {len(prompts)} prompts"
-    axes.text(0, 2.3, tried, color=palette.muted, fontsize=8.5, **sans)
+    axes.text(0, 2.3, tried, color=palette.muted, fontsize=small, **sans)
     shade = _shades(palette)
     for step in range(24):
         axes.add_patch(Rectangle((step / 4, 3.4), 0.26, 0.7, facecolor=shade(step / 23), edgecolor="none"))
-    axes.text(7, 3.75, "the worst one: how much the feature falls", color=palette.muted, fontsize=8.5, **sans)
-    middle = characters / 2
-    axes.add_patch(Rectangle((middle, 3.4), 6, 0.7, facecolor=palette.fluent, edgecolor="none"))
+    axes.text(7, 3.75, "the worst one: how much the feature falls", color=palette.muted, fontsize=small, **sans)
+    x, y = (0.0, 4.6) if room < _NARROW else (characters / 2, 3.4)
+    axes.add_patch(Rectangle((x, y), 6, 0.7, facecolor=palette.fluent, edgecolor="none"))
     text = "the best one: how much it falls all the same (no bar: not at all)"
-    axes.text(middle + 7, 3.75, text, color=palette.muted, fontsize=8.5, **sans)
+    axes.text(x + 7, y + 0.35, text, color=palette.muted, fontsize=small, **sans)
 
 
-def _draw(axes: Axes, strip: _Strip, y: float, number: str, palette: Palette) -> None:
+def _draw(axes: Axes, strip: _Strip, y: float, number: str, size: float, palette: Palette) -> None:
     prompt = strip.prompt
-    font: Font = {"va": "center", "parse_math": False, "fontfamily": MONO, "fontsize": _TEXT_SIZE}
-    small: Font = {**font, "fontsize": 7.5}
+    font: Font = {"va": "center", "parse_math": False, "fontfamily": MONO, "fontsize": size}
+    small: Font = {**font, "fontsize": _SMALL}
     facts = f"{number}feature {formatted([prompt.feature])[0]}"
     if prompt.cross_entropy is not None:
         facts += f"   {format_cross_entropy(np.array([prompt.cross_entropy]))[0]} nats/token"

@@ -33,7 +33,7 @@ def render_fragment(data: ReportData) -> str:
         model=one_line(data.model),
         scored=f"{data.history_feature.size:,}",
         iterations=f"{numbers.iterations(data):,}",
-        stopped=data.stopped,
+        stopped=one_line(data.stopped),
         limit=f"{FLUENT_BELOW:g}",
         columns=list(data.columns),
         continued=bool(data.continuations),

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 from markupsafe import Markup
 
 from epo_jax.report.data import FLUENT_BELOW
-from epo_jax.report.pages import template
+from epo_jax.report.pages import template, text_of
+from epo_jax.report.scripts import digest
 from epo_jax.report.tokens import one_line, visible
 
 
@@ -50,15 +48,16 @@ class IndexRow:
     link: str
 
 
-def render_index(title: str, rows: Sequence[IndexRow], dreams: int) -> str:
+def render_index(title: str, rows: Sequence[IndexRow], dreams: int, kind: str = "Sweep") -> str:
     """The page.
 
     Args:
         title: what was swept, such as the model's name.
         rows: the dreams that are done.
         dreams: of all, those that are not done included.
+        kind: what the folder is: "Sweep", or "Runs" of any origin, which have no table in a file beside the page.
     """
-    script = _text("index.js")
+    script = text_of("index.js")
     told = [
         [
             row.number,
@@ -80,21 +79,18 @@ def render_index(title: str, rows: Sequence[IndexRow], dreams: int) -> str:
     data = json.dumps(told, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return template("index.html").render(
         title=one_line(title),
+        kind=kind,
         done=len(rows),
         dreams=dreams,
         failed=sum(bool(row.error) for row in rows),
         seeds=len({row.seed for row in rows}) > 1,
         limit=f"{FLUENT_BELOW:g}",
-        style=Markup(_text("index.css")),
+        style=Markup(text_of("index.css")),
         script=Markup(script),
-        hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        hash=digest(script),
         data=Markup(data),
     )
 
 
 def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
-
-
-def _text(name: str) -> str:
-    return resources.files("epo_jax.report").joinpath(name).read_text("utf-8")

@@ -18,7 +18,7 @@ _CAP = 2.0  # points
 
 def layers_figure(
     layers: Sequence[int],
-    kinds: Mapping[str, Float[np.ndarray, "L V"]],
+    kinds: Mapping[str, Float[np.ndarray, "L _"]],
     title: str,
     *,
     palette: Palette = LIGHT,

@@ -15,7 +15,7 @@ from epo_jax.report.tokens import pieces, plain
 def template(name: str) -> jinja2.Template:
     """A page's template."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_text),
+        loader=jinja2.FunctionLoader(text_of),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -23,9 +23,10 @@ def template(name: str) -> jinja2.Template:
     )
     environment.filters["plain"] = plain
     environment.filters["pieces"] = pieces
-    environment.globals["css"] = Markup(_text("report.css") + _text("attribution.css"))
+    environment.globals["css"] = Markup(text_of("report.css") + text_of("attribution.css"))
     return environment.get_template(name)
 
 
-def _text(name: str) -> str:
+def text_of(name: str) -> str:
+    """A file of the package that goes into a page."""
     return resources.files("epo_jax.report").joinpath(name).read_text("utf-8")

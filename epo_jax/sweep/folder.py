@@ -73,6 +73,16 @@ def opened(path: Path, settings: Mapping[str, Any], features: Sequence[str], div
     return Layout.from_json(kept)
 
 
+def kept_sweep(path: Path) -> tuple[Layout, str]:
+    """The division into batches of the sweep in a folder, and the name of its model.
+
+    Raises:
+        EpoError: the file that holds them is damaged.
+    """
+    kept = _read(path)
+    return Layout.from_json(kept), str(kept["settings"]["model"])
+
+
 def _write(path: Path, values: Mapping[str, Any]) -> None:
     whole = path / f".{SWEEP}-{uuid.uuid4().hex}"
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epo_jax.errors import EpoError
 from epo_jax.report.index_html import IndexRow, render_index
-from epo_jax.sweep.folder import INDEX
+from epo_jax.sweep.folder import INDEX, SWEEP, kept_sweep
 from epo_jax.sweep.table import TABLE, Row, part_names, read_part
 
 SECONDS_PER_PAGE = 60.0
@@ -78,3 +78,21 @@ class SweepPage:
             error=row["error"] or "",
             link=link if link and (self._path / link).exists() else "",
         )
+
+
+def sweeps_below(folder: Path) -> list[Path]:
+    """The folders of sweeps at any depth of a folder, itself among them."""
+    return sorted(path.parent for path in folder.rglob(SWEEP))
+
+
+def rewrite_page(path: Path) -> Path:
+    """Write the index page of a sweep's folder anew, and return it.
+
+    Raises:
+        EpoError: the sweep's files are damaged, or the page cannot be written.
+    """
+    layout, model = kept_sweep(path)
+    page = SweepPage(path, model, layout.dreams)
+    page.read()
+    page.write()
+    return path / INDEX

@@ -40,6 +40,7 @@ def main(model: str) -> None:
                 resume=resume,
                 report=False,
                 attribution=False,
+                continuation=False,
                 callback=lambda progress: told.append(progress.iteration),
             )
         except epo_jax.EpoError as error:

@@ -38,7 +38,16 @@ def part(model: str, output: Path, mesh: str | None, end: int) -> tuple[int, epo
     lm = epo_jax.load_model(model, dtype="float32", mesh=None if mesh is None else make_mesh(mesh))
     try:
         made = epo_jax.dream(
-            lm, "L1.N5", CONFIG, seed=4, output=output, resume=True, report=False, attribution=False, callback=callback
+            lm,
+            "L1.N5",
+            CONFIG,
+            seed=4,
+            output=output,
+            resume=True,
+            report=False,
+            attribution=False,
+            continuation=False,
+            callback=callback,
         )
     except BrokenOffError:
         return told[0], None
@@ -49,7 +58,9 @@ def main(model: str, folder: Path) -> None:
     """Compare a run in three parts with one that was never broken off."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     chunks.Pace.steps = property(lambda _: 1)
-    whole = epo_jax.dream(epo_jax.load_model(model, dtype="float32"), "L1.N5", CONFIG, seed=4, attribution=False)
+    whole = epo_jax.dream(
+        epo_jax.load_model(model, dtype="float32"), "L1.N5", CONFIG, seed=4, attribution=False, continuation=False
+    )
     parts = [part(model, folder, mesh, end) for mesh, end in zip(MESHES, ENDS, strict=True)]
     made = parts[-1][1]
     assert made is not None

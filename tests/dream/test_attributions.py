@@ -30,12 +30,12 @@ def frontier(cross_entropy: list[float]) -> Frontier:
 
 def test_few_prompts_are_all_tried_and_of_many_the_most_fluent_the_best_ones_and_some_between() -> None:
     nats = [2.0, 3.0, 4.0, 5.0, 5.9, 6.5, 7.0, 8.0, 9.0, 10.0, 11.0]
-    assert attributed_rows(frontier([]), 4000) == []
-    assert attributed_rows(frontier(nats[:3]), 100) == [0, 1, 2]
-    assert attributed_rows(frontier(nats), 100) == [0, 4, 10]
-    assert attributed_rows(frontier(nats), 384 * 50) == [0, 2, 4, 7, 10]
-    assert attributed_rows(frontier([value + 5 for value in nats]), 384 * 40) == [0, 2, 5, 10]
-    assert attributed_rows(frontier(nats), 384 * 110) == list(range(11))
+    assert attributed_rows(frontier([]), 4000, 0.1) == []
+    assert attributed_rows(frontier(nats[:3]), 100, 0.1) == [0, 1, 2]
+    assert attributed_rows(frontier(nats), 100, 0.1) == [0, 4, 10]
+    assert attributed_rows(frontier(nats), 384 * 50, 0.1) == [0, 2, 4, 7, 10]
+    assert attributed_rows(frontier([value + 5 for value in nats]), 384 * 40, 0.1) == [0, 2, 5, 10]
+    assert attributed_rows(frontier(nats), 384 * 110, 0.1) == list(range(11))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,19 @@ def results(tiny):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "with_attributions", attributions.with_attributions)
         return epo_jax.dream(tiny, ["L1.N5", "L2.N7"], SMALL, seed=4)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, float("nan"), True])
+def test_a_share_that_cannot_be_is_one_line(tiny, share) -> None:
+    with pytest.raises(epo_jax.EpoError, match=r"--attribution_share=.*: must be a number above 0") as caught:
+        epo_jax.dream(tiny, "L1.N5", SMALL, attribution_share=share)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_larger_share_tries_the_whole_frontier(tiny, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "with_attributions", attributions.with_attributions)
+    result = epo_jax.dream(tiny, "L1.N5", SMALL, seed=4, attribution_share=100.0)
+    assert len(result.attribution) == len(result.frontier)
 
 
 def test_each_dreams_prompts_are_attributed_by_its_own_feature(tiny, results) -> None:

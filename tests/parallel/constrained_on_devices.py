@@ -35,6 +35,7 @@ def compare(
         "template": epo_jax.Template(prefix="The", suffix="!", bos="always"),
         "init_text": TEXT if frozen else None,
         "attribution": False,
+        "continuation": False,
     }
     one = epo_jax.dream(lm, names, config, **options)
     search = loop.searched

@@ -26,8 +26,10 @@ def compare(lm: epo_jax.LanguageModel, dreams: int, population: int, children: i
     )
     names = [f"L{number % 3}.N{number}" for number in range(dreams)]
     mesh = make_mesh(mesh_text)
-    one = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), attribution=False)
-    shared = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), mesh=mesh, attribution=False)
+    one = epo_jax.dream(lm, names, config, seed=range(3, 3 + dreams), attribution=False, continuation=False)
+    shared = epo_jax.dream(
+        lm, names, config, seed=range(3, 3 + dreams), mesh=mesh, attribution=False, continuation=False
+    )
     pairs = list(zip(one, shared, strict=True))
 
     algorithm = epo_jax.build(lm, [epo_jax.parse_feature(name, lm) for name in names], config, mesh=mesh)

@@ -162,7 +162,13 @@ def test_several_processes_give_what_one_gives_also_after_one_was_killed_and_fil
     assert [*tmp_path.glob("two/checkpoints/*")]
     check_written_by_the_first(ends(started(2, [*command, "--resume"], devices=2), 400))
     for name in ("L1.N5", "L2.N7"):
-        one, *others = (epo_jax.load_result(tmp_path / folder / name).history for folder in ("one", "four", "two"))
+        results = [epo_jax.load_result(tmp_path / folder / name) for folder in ("one", "four", "two")]
+        goes_on, *elsewhere = (
+            dict(zip(map(bytes, result.frontier.ids), result.frontier.continuation, strict=True)) for result in results
+        )
+        for many in elsewhere:
+            assert many == goes_on
+        one, *others = (result.history for result in results)
         for many in others:
             assert np.array_equal(one.ids, many.ids)
             assert np.abs(one.feature - many.feature).max() < 1e-4

@@ -14,6 +14,7 @@ import numpy as np
 
 import epo_jax
 from epo_jax.dream.chunks import CAPACITY
+from epo_jax.models.continuing import continuations
 from epo_jax.models.on_mesh import on_mesh, told_of
 from epo_jax.parallel import make_mesh, replicated
 from epo_jax.parallel.collectives import collectives
@@ -32,7 +33,7 @@ def compare(name: str, mesh_text: str, fsdp: bool, iterations: int, one: list, p
     """What a mesh gives beside one device, and what travels in an iteration."""
     mesh = make_mesh(mesh_text)
     lm = epo_jax.load_model(name, dtype="float32", mesh=mesh, fsdp=fsdp)
-    shared = epo_jax.dream(lm, NAMES, settings(iterations), seed=range(3, 6), attribution=False)
+    shared = epo_jax.dream(lm, NAMES, settings(iterations), seed=range(3, 6), attribution=False, continuation=False)
     pairs = list(zip(one, shared, strict=True))
     found = api(lm)
     features = [epo_jax.parse_feature(feature, lm) for feature in NAMES]
@@ -100,6 +101,7 @@ def api(lm: epo_jax.LanguageModel) -> dict[str, np.ndarray]:
         "feature": np.asarray(scores.feature),
         "cross_entropy": np.asarray(scores.cross_entropy),
         "token_gradients": np.asarray(epo_jax.token_gradients(lm, feature, IDS, 0.5)),
+        "continuations": np.asarray(continuations(lm, IDS, 3, prefix_ids=[4])),
     }
 
 
@@ -114,7 +116,7 @@ def moved(lm: epo_jax.LanguageModel, mesh_text: str) -> bool:
 
 if __name__ == "__main__":
     model, count = epo_jax.load_model(sys.argv[1], dtype="float32"), int(sys.argv[3])
-    alone = epo_jax.dream(model, NAMES, settings(count), seed=range(3, 6), attribution=False)
+    alone = epo_jax.dream(model, NAMES, settings(count), seed=range(3, 6), attribution=False, continuation=False)
     given = api(model)
     print(
         json.dumps(

@@ -52,6 +52,6 @@ def make(points: int = 12, history: int = 3840, **changes: Any) -> ReportData:
     return ReportData(**(values | changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def report() -> Callable[..., ReportData]:
     return make

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 import re
 import warnings
 
 import numpy as np
 import pytest
 from html_page import HOSTILE, PNG, Page
+from report_examples import EXAMPLES
 
 from epo_jax.report.html import render, write_report
 
@@ -31,7 +34,8 @@ def test_hostile_text_stays_text(hostile) -> None:
     text = render(hostile, PNG)
     page = Page(text)
     tags = {tag for tag, _ in page.elements}
-    assert "script" not in tags
+    assert len(page.scripts) == 4
+    assert not tags & {"iframe", "object", "svg"}
     assert "49" not in page.text
     assert sum(tag == "img" for tag, _ in page.elements) == 1
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
@@ -52,25 +56,44 @@ def test_file_needs_nothing_else(report, tmp_path) -> None:
     write_report(report(), tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text("utf-8"))
     for tag, attributes in page.elements:
-        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        assert tag not in {"link", "iframe", "object", "embed", "base", "form"}
         for name in {"src", "srcset", "href", "data", "action"} & set(attributes):
-            assert attributes[name].startswith("data:image/png;base64,")
+            assert attributes[name].startswith(("data:image/png;base64,", "#prompt-"))
     style = page.text[: page.text.index("The prompts that")]
     assert "url(" not in style
     assert "@import" not in style
     policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
 
 
-def test_own_pictures_cover_light_dark_wide_and_narrow(report) -> None:
-    elements = Page(render(report())).elements
-    assert [a["media"] for tag, a in elements if tag == "source"] == [
-        "(max-width: 640px) and (prefers-color-scheme: dark)",
-        "(max-width: 640px)",
-        "(prefers-color-scheme: dark)",
+def unpacked(text: str) -> str:
+    return gzip.decompress(base64.b64decode(text)).decode()
+
+
+def test_only_the_pages_own_scripts_and_the_library_may_run(report) -> None:
+    page = Page(render(report(), PNG))
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    theme, _, library, script = page.scripts
+    hashes = [
+        base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in (theme, script, unpacked(library))
     ]
+    assert re.findall(r"'sha256-(.*?)'", policy) == hashes
+    for banned in ("innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "Function(", "fetch(", "document.write"):
+        assert banned not in theme + script
+
+
+def test_the_same_run_gives_the_same_bytes(report) -> None:
+    assert render(report(), PNG) == render(report(), PNG)
+
+
+def test_own_pictures_cover_light_and_dark_for_browsers_without_scripts(report) -> None:
+    text = render(report())
+    elements = Page(text).elements
+    assert text.index("<noscript>") < text.index("<picture>") < text.index("</noscript>")
+    assert [a["media"] for tag, a in elements if tag == "source"] == ["(prefers-color-scheme: dark)"]
     sources = {a.get("src") or a["srcset"] for tag, a in elements if tag in {"img", "source"}}
-    assert len(sources) == 4
+    assert len(sources) == 2
     assert all(base64.b64decode(source.split(",")[1]).startswith(PNG[:8]) for source in sources)
     assert all(a["alt"] for tag, a in elements if tag == "img")
 
@@ -82,7 +105,7 @@ def test_a_given_picture_is_used(report) -> None:
 def test_every_frontier_row_is_there_with_its_numbers(report) -> None:
     data = report(points=40)
     page = Page(render(data, PNG))
-    rows = [page.cells[i : i + 6] for i in range(0, len(page.cells), 6)]
+    rows = [page.cells[i : i + 7] for i in range(0, len(page.cells), 7)]
     assert [row[0] for row in rows] == [str(n + 1) for n in range(40)]
     assert rows[-1][1:5] == ["feature 9.90", "nats/token 8.90", "perplexity 7,332", "iteration 12"]
     assert " example, for if" in rows[1][5]
@@ -92,8 +115,8 @@ def test_every_frontier_row_is_there_with_its_numbers(report) -> None:
 
 def test_best_prompts_are_marked_once(report) -> None:
     page = Page(render(report(), PNG))
-    assert [i // 6 + 1 for i, cell in enumerate(page.cells) if cell.endswith("best overall")] == [12]
-    assert [i // 6 + 1 for i, cell in enumerate(page.cells) if cell.endswith("best below 6")] == [7]
+    assert [i // 7 + 1 for i, cell in enumerate(page.cells) if cell.endswith("best overall")] == [12]
+    assert [i // 7 + 1 for i, cell in enumerate(page.cells) if cell.endswith("best below 6")] == [7]
     assert "Best with cross-entropy below 6" in page.text
     one = Page(render(report(points=1), PNG))
     assert "Best overall, and below 6 nats/token" in one.text
@@ -115,9 +138,46 @@ def test_extremes_render(report, points: int, history: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         page = Page(render(report(points=points, history=history)))
-    assert len(page.cells) == 6 * points
+    assert len(page.cells) == 7 * points
 
 
 def test_values_that_are_not_finite_render(report) -> None:
     page = Page(render(report(points=2, frontier_feature=np.array([np.nan, np.inf], np.float32)), PNG))
     assert page.cells[1] == "feature nan"
+
+
+def test_the_models_own_continuation_is_a_column_where_there_is_one(report) -> None:
+    page = Page(render(report(points=3, continuations={1: (" and", "\n", HOSTILE[0])}), PNG))
+    assert [cell for cell in page.cells if cell.startswith("goes on")] == [f"goes on  and⏎{HOSTILE[0]}"]
+    assert len(page.cells) == 8 * 3
+    assert "Continuation" not in Page(render(report(points=3), PNG)).text
+
+
+def test_dataset_examples_stand_beside_the_strongest_dreams(report) -> None:
+    text = render(report(points=12, examples=EXAMPLES), PNG)
+    page = Page(text)
+    section = page.text[page.text.index("Beside the dataset") : page.text.index("The run")]
+    assert "1,135,198 tokens of a corpus" in section
+    assert EXAMPLES.sentence in section
+    assert re.findall(r"(\d+)\s+[\d.]+ feature", section) == [str(n) for n in range(12, 4, -1)]
+    for told in (
+        "11.2 alone",
+        "12.5 in context",
+        "2.50 nats/token",
+        "books/1.txt",
+        " Once upon a time",
+        "99.9% of its values are below 4.50",
+    ):
+        assert told in section
+    assert section.count(" alone ") == 2
+    assert [a["id"] for _, a in page.elements if a.get("id", "").startswith("example-")] == [
+        f"example-{n}" for n in range(3)
+    ]
+    assert "Beside the dataset" not in Page(render(report(), PNG)).text
+
+
+def test_sorting_and_copying_have_whole_numbers_and_texts_on_one_line(report) -> None:
+    one = {"frontier_feature": np.array([-1234.5], np.float32), "frontier_cross_entropy": np.array([2.5], np.float32)}
+    page = Page(render(report(points=1, frontier_tokens=(("a\tb", "\n", "\u202e"),), **one), PNG))
+    values = [a["data-value"] for tag, a in page.elements if tag == "td" and "data-value" in a]
+    assert values == ["1", "-1234.5", "2.5", "12.18249", "290", r"a\x09b\x0a\u202e"]

@@ -13,13 +13,14 @@ HOSTILE = (
 
 
 class Page(HTMLParser):
-    """Reads a page; its text, its attributes, and that every element is closed where it should be."""
+    """Reads a page; its text, its scripts, its attributes, and that every element is closed where it should be."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.text = ""
+        self.scripts: list[str] = []
         self.cells: list[str] = []
         self.feed(text)
         self.close()
@@ -30,6 +31,8 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag == "td":
             self.cells.append("")
+        if tag == "script":
+            self.scripts.append("")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -37,6 +40,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data) -> None:
+        if "script" in self.open:
+            self.scripts[-1] += data
+            return
         self.text += data
         if "td" in self.open:
             self.cells[-1] += data

@@ -1,0 +1,1 @@
+"""Running notebooks from top to bottom."""
