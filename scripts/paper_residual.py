@@ -22,6 +22,7 @@ from paper.depth import same_depth
 from paper.directions import (
     DATASET,
     DREAMS,
+    KINDS,
     MOST_VECTORS,
     RANDOM,
     Direction,
@@ -169,8 +170,7 @@ def _write(
     title = f"Residual directions of {asked.lm.source}"
     asked.draw("residual_layers", layers_figure(layers, by_layer(table, layers), title, published=curve))
     at_middle = {
-        kind: [one.prompts for one in found if one.kind == kind and one.direction.layer == middle]
-        for kind in (DREAMS, DATASET, RANDOM)
+        kind: [one.prompts for one in found if one.kind == kind and one.direction.layer == middle] for kind in KINDS
     }
     pooled = Line(
         "random prompts",

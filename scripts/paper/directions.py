@@ -18,7 +18,7 @@ from epo_jax.report.line import Line
 from epo_jax.scoring.scale import Scale
 from paper.tables import row_of
 
-DREAMS, DATASET, RANDOM = "dreams", "dataset", "random"
+DREAMS, DATASET, RANDOM = KINDS = ("dreams", "dataset", "random")
 # Each layer has vectors of its own, and more vectors are the same ones and others.
 MOST_VECTORS = 1000
 
@@ -109,8 +109,9 @@ def dataset_of(direction: Direction, scale: Scale, scan: Scan) -> Found:
 
 def table_of(found: Iterable[Found]) -> pd.DataFrame:
     """A row for each direction and kind: layer, vector, kind, z, cross_entropy, z_fluent."""
-    table = pd.DataFrame([one.row() for one in found])
-    return table.sort_values(["layer", "vector", "kind"], ignore_index=True)
+    # Pictures give their colours in the order of the kinds.
+    ordered = sorted(found, key=lambda one: (one.direction.layer, one.direction.vector, KINDS.index(one.kind)))
+    return pd.DataFrame([one.row() for one in ordered])
 
 
 def by_layer(table: pd.DataFrame, layers: Sequence[int], column: str = "z") -> dict[str, Float[np.ndarray, "L V"]]:
@@ -121,7 +122,7 @@ def by_layer(table: pd.DataFrame, layers: Sequence[int], column: str = "z") -> d
         layers: the rows.
         column: "z" or "z_fluent".
     """
-    kinds = [kind for kind in (DREAMS, DATASET, RANDOM) if (table["kind"] == kind).any()]
+    kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     vectors = int(table["vector"].max()) + 1
     found = {kind: np.full((len(layers), vectors), np.nan) for kind in kinds}
     for layer, vector, kind, value in table[["layer", "vector", "kind", column]].itertuples(index=False):
@@ -138,7 +139,7 @@ def layers_table(table: pd.DataFrame, layers: Sequence[int], published: Mapping[
         published: the paper's mean of dreams, by layer; empty for none.
     """
     columns: dict[str, list[str]] = {}
-    for kind in (DREAMS, DATASET, RANDOM):
+    for kind in KINDS:
         for column, suffix in (("z", ""), ("z_fluent", f" < {FLUENT_BELOW:g}")):
             values = by_layer(table, layers, column).get(kind)
             if values is None or not np.isfinite(values).any():

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from paper.directions import KINDS
 from paper.tables import code
 
 import epo_jax
 from epo_jax.corpus import load_scan
+from epo_jax.report.layers_table import read_layers
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TINY = ("--iterations=3", "--population=3", "--children=4", "--length=5", "--top_k=40")
@@ -99,7 +101,10 @@ def test_directions_become_z_scores_of_dreams_dataset_and_random_prompts(tiny_fo
     text, results = ran_by("paper_residual", tmp_path / "here", *given)
     table = pd.read_csv(tmp_path / "here" / "residual.csv")
     assert len(table) == 2 * 2 * 3
-    assert set(table.kind) == {"dreams", "dataset", "random"}
+    layers, kinds = read_layers(tmp_path / "here" / "residual.csv")
+    assert layers == [0, 2]
+    assert {kind: values.shape for kind, values in kinds.items()} == dict.fromkeys(KINDS, (2, 2))
+    assert list(kinds) == list(KINDS)
     scan = load_scan(tmp_path / "here" / "scan")
     for result in results:
         run = result.run
