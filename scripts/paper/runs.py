@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import epo_jax
-from epo_jax.dream.result import CONFIG
+from epo_jax.dream.folders import CONFIG
 from epo_jax.errors import EpoError
 from epo_jax.sweep.table import TABLE
 
