@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from texts import given
-from texts.paper import Compared, compare, facts
+from texts.paper import Compared, compare, facts, is_papers
 from texts.sources import read_texts, writable
 
 import epo_jax
@@ -116,7 +116,7 @@ def _texts(
 
 def _paper(console: Console, lm: epo_jax.LanguageModel, template: Template) -> list[dict[str, Any]]:
     model = facts()["settings"]["model"]
-    if lm.source == model:
+    if is_papers(lm):
         console.print(f"the prompts were published for {model}, and this is it", soft_wrap=True)
     else:
         console.print(

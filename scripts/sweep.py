@@ -12,7 +12,6 @@ work. Features that fail are recorded, and the sweep goes on.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -20,12 +19,10 @@ from rich.console import Console
 from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.dream import process_flags, search_flags
-from epo_jax.dream.attributions import check_share
 from epo_jax.dream.preemption import EXIT_CODE, TerminatedError, terminable
 from epo_jax.dream.ranges import expand_seeds
 from epo_jax.parallel import make_mesh, processes
 from epo_jax.parallel.mesh import AUTO
-from epo_jax.scoring.scale import parse_scale
 from epo_jax.sweep import Summary, SweepLive, listed_features, sweep
 from epo_jax.sweep.folder import check_sweep_folder
 
@@ -88,20 +85,7 @@ def _sweep(console: Console) -> Summary:
     processes.on_writer(lambda: str(check_sweep_folder(output)), "folder")
     features = processes.on_writer(lambda: listed_features(FEATURES.value, FEATURES_FILE.value), "features")
     seeds = list(dict.fromkeys(seed for given in search_flags.SEED.value for seed in expand_seeds(given)))
-    parse_scale(search_flags.SCALE.value)
-    check_share(search_flags.ATTRIBUTION_SHARE.value)
-    options: dict[str, Any] = {
-        "constraints": search_flags.constraints(),
-        "init": search_flags.INIT.value,
-        "init_text": search_flags.INIT_TEXT.value,
-        "init_file": search_flags.INIT_FILE.value,
-        "read": search_flags.READ.value,
-        "scale": search_flags.SCALE.value,
-        "attribution": search_flags.ATTRIBUTION.value,
-        "attribution_share": search_flags.ATTRIBUTION_SHARE.value,
-        "continuation": search_flags.CONTINUATION.value,
-        "micro_batch": search_flags.MICRO_BATCH.value,
-    }
+    options = search_flags.dream_options()
     template = search_flags.frozen_text()
     # Several processes share the work of one search.
     text = search_flags.MESH.value or (AUTO if process_flags.DISTRIBUTED.value else None)
@@ -122,8 +106,6 @@ def _sweep(console: Console) -> Summary:
             template=search_flags.in_chat(lm, template),
             fluency_model=fluency_model,
             mesh=lm.mesh,
-            checkpoint_every=search_flags.CHECKPOINT_EVERY.value,
-            keep_checkpoints=search_flags.KEEP_CHECKPOINTS.value,
             **options,
         )
 

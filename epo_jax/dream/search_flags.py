@@ -16,7 +16,7 @@ from rich.console import Console
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.constraints import RETOKENIZE as RETOKENIZATIONS
 from epo_jax.constraints import Constraints
-from epo_jax.dream.attributions import SHARE
+from epo_jax.dream.attributions import SHARE, check_share
 from epo_jax.dream.given import parse_position, parse_token
 from epo_jax.dream.run_folder import EVERY, KEEP
 from epo_jax.dream.starts import INITS, RANDOM
@@ -28,7 +28,7 @@ from epo_jax.models.text_tokens import shown
 from epo_jax.parallel import mesh_text
 from epo_jax.parallel.mesh import AUTO
 from epo_jax.scoring.reading import LAST
-from epo_jax.scoring.scale import NONE
+from epo_jax.scoring.scale import NONE, parse_scale
 from epo_jax.scoring.template import BOS, PROMPT, Template, chat_template
 
 _SEARCH_HELP = {
@@ -148,23 +148,53 @@ CACHE_DIR = flags.DEFINE_string(
 )
 
 
-def search_config(console: Console) -> EPOConfig:
+def search_config(console: Console, default: EPOConfig | None = None) -> EPOConfig:
     """The preset and what is given beside it; says which preset it took if none was given.
+
+    Args:
+        console: where that is said.
+        default: what stands in a preset's place where none is given; by default the one that suits the device.
 
     Raises:
         EpoError: a setting that cannot be used.
     """
-    preset = PRESET.value
-    if preset is None:
+    preset, settings = PRESET.value, default
+    if preset is None and default is None:
         preset = "quick" if jax.default_backend() == "cpu" else "paper"
         console.print(
             f"preset {preset}: the default on {'a CPU' if preset == 'quick' else 'an accelerator'}; "
             f"--preset={'paper' if preset == 'quick' else 'quick'} for "
             f"{'the paper settings' if preset == 'quick' else 'a short run'}"
         )
+    if preset is not None:
+        settings = PRESETS[preset]
     given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _SEARCH_HELP}
     given = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(PRESETS[preset], **given)
+    return dataclasses.replace(settings or EPOConfig(), **given)
+
+
+def dream_options() -> dict[str, Any]:
+    """Keywords of `dream` that flags give and that need no model.
+
+    Raises:
+        EpoError: a flag that cannot be used.
+    """
+    parse_scale(SCALE.value)
+    check_share(ATTRIBUTION_SHARE.value)
+    return {
+        "constraints": constraints(),
+        "init": INIT.value,
+        "init_text": INIT_TEXT.value,
+        "init_file": INIT_FILE.value,
+        "read": READ.value,
+        "scale": SCALE.value,
+        "attribution": ATTRIBUTION.value,
+        "attribution_share": ATTRIBUTION_SHARE.value,
+        "continuation": CONTINUATION.value,
+        "micro_batch": MICRO_BATCH.value,
+        "checkpoint_every": CHECKPOINT_EVERY.value,
+        "keep_checkpoints": KEEP_CHECKPOINTS.value,
+    }
 
 
 def frozen_text() -> Template:

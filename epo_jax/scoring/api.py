@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 from numpy.typing import ArrayLike
 
 from epo_jax.axes import Prompts
@@ -166,12 +166,19 @@ def feature_scales(
     Raises:
         EpoError: a scale that there is not, or a feature that does not vary over random prompts.
     """
+    scorer, allowed = sampling_scorer(lm, features, length, template, read)
+    return scales_of(scorer, scale, [one.name for one in features], allowed, length)
+
+
+def sampling_scorer(
+    lm: LanguageModel, features: Sequence[Feature], length: int, template: Template | None, read: str | int
+) -> tuple[LanguageModelScorer, Bool[np.ndarray, " V"]]:
+    """A scorer of features for random prompts of so many tokens, and the tokens that these are made of."""
     frozen = frozen_tokens(lm, template or Template())
     placed = placed_features(features, len(frozen.prefix) + length + len(frozen.suffix))
     check_length(lm, length, frozen, placed)
     scorer = language_model_scorer(lm, placed, frozen, read, length)
-    allowed = allowed_tokens(lm.tokenizer, lm.config.vocab_size)
-    return scales_of(scorer, scale, [one.name for one in features], allowed, length)
+    return scorer, allowed_tokens(lm.tokenizer, lm.config.vocab_size)
 
 
 def score(

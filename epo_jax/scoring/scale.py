@@ -78,17 +78,33 @@ def scales_of(
     kind = parse_scale(scale)
     if kind != RANDOM:
         return [Scale(0.0, 1.0 if kind == NONE else float(kind))] * len(names)
-    key = jax.random.key(0, impl="threefry2x32")
-    found = _values(scorer, random_prompts(key, jnp.asarray(allowed), PROMPTS, length))
-    values = np.asarray(fetched(found), np.float64)
-    scales = [Scale(float(of_one.mean()), float(of_one.std())) for of_one in values]
-    for name, one in zip(names, scales, strict=True):
-        if not (math.isfinite(one.offset) and 0 < one.unit < math.inf):
-            raise EpoError(
-                f"--scale=random: the values of {name} on {PROMPTS} random prompts have the mean {one.offset:g} and "
-                f"the standard deviation {one.unit:g}, which is no unit; give a number"
-            )
-    return scales
+    return [scale_of(values, name) for values, name in zip(values_of(scorer, allowed, length), names, strict=True)]
+
+
+def scale_of(values: Float32[np.ndarray, " N"], name: str) -> Scale:
+    """Mean and standard deviation of a feature's values, over random prompts.
+
+    Raises:
+        EpoError: values that do not vary, or that are not finite.
+    """
+    exact = np.asarray(values, np.float64)
+    one = Scale(float(exact.mean()), float(exact.std()))
+    if not (math.isfinite(one.offset) and 0 < one.unit < math.inf):
+        raise EpoError(
+            f"--scale=random: the values of {name} on {len(values)} random prompts have the mean {one.offset:g} and "
+            f"the standard deviation {one.unit:g}, which is no unit; give a number"
+        )
+    return one
+
+
+def sampled_prompts(allowed: Bool[np.ndarray, " V"], length: int) -> Int32[Array, "N T"]:
+    """The prompts of uniformly drawn allowed tokens that scales are taken over, the same for every seed."""
+    return random_prompts(jax.random.key(0, impl="threefry2x32"), jnp.asarray(allowed), PROMPTS, length)
+
+
+def values_of(scorer: LanguageModelScorer, allowed: Bool[np.ndarray, " V"], length: int) -> Float32[np.ndarray, "R N"]:
+    """Every feature of a scorer on each of `sampled_prompts`."""
+    return np.asarray(fetched(_values(scorer, sampled_prompts(allowed, length))))
 
 
 @jax.jit

@@ -73,6 +73,16 @@ def published() -> list[Published]:
     return [*logits, *neurons, *more]
 
 
+def is_papers(lm: epo_jax.LanguageModel) -> bool:
+    """Whether a model is the one that the prompts were published for; its training steps are other models."""
+    return bool(lm.source == facts()["settings"]["model"]) and lm.revision in (None, "main")
+
+
+def published_of(lm: epo_jax.LanguageModel, feature: str) -> list[Published]:
+    """The published prompts of a feature; none of another model than the paper's."""
+    return [one for one in published() if one.feature == feature] if is_papers(lm) else []
+
+
 def compare(lm: epo_jax.LanguageModel, template: Template) -> list[Compared]:
     """Every published prompt on a model, in the order of `published`."""
     length, frozen = facts()["settings"]["length"], frozen_tokens(lm, template)
