@@ -11,12 +11,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "epo_jax"
 # From left to right; a part may import those before it and itself.
 LINE = (
-    *("advice", "errors", "command_line", "compilation_cache", "whole_files", "axes", "config", "parallel"),
+    *("advice", "errors", "command_line", "compilation_cache", "whole_files", "hull", "axes", "config", "parallel"),
     *("epo", "models", "constraints", "autoencoders", "features", "scoring", "attribution", "corpus", "report"),
     *("dream", "planning", "sweep"),
 )
 # The search knows no language model, and a report knows plain data.
-APART = {"epo": {"errors", "axes", "config", "parallel"}, "report": {"errors"}}
+APART = {"epo": {"errors", "axes", "config", "parallel"}, "report": {"errors", "hull"}}
 
 
 def imported(path: Path) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from epo_jax.constraints import Survival
 from epo_jax.dream.history import History
+from epo_jax.hull import hull_rows
 from epo_jax.models.tokenizers import token_texts
 
 # Columns that not every frontier has.
@@ -103,35 +103,10 @@ def frontier_rows(history: History) -> Int32[np.ndarray, " N"]:
     Returns:
         int32[N], indices into the history.
     """
-    x, y = history.cross_entropy, history.feature
-    finite = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
-    order = finite[np.lexsort((finite, -y[finite], x[finite]))]
-    # Only a row that beats all more fluent ones can be best for any penalty.
-    heights = y[order]
-    rising = np.ones(len(order), bool)
-    rising[1:] = heights[1:] > np.maximum.accumulate(heights)[:-1]
-    hull: list[tuple[Fraction, Fraction]] = []
-    for row in order[rising]:
-        point = (Fraction(float(x[row])), Fraction(float(y[row])))
-        while len(hull) >= 2 and _below(hull[-2], hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    best = {(float(a), float(b)) for a, b in hull}
-    seen: set[bytes] = set()
-    rows = []
-    for row in order:
-        prompt = history.ids[row].tobytes()
-        if (float(x[row]), float(y[row])) in best and prompt not in seen:
-            seen.add(prompt)
-            rows.append(row)
-    return np.asarray(rows, np.int32)
-
-
-def _below(
-    left: tuple[Fraction, Fraction], middle: tuple[Fraction, Fraction], right: tuple[Fraction, Fraction]
-) -> bool:
-    # Exact: rounding here would drop or keep a prompt by chance.
-    return (middle[1] - left[1]) * (right[0] - left[0]) < (right[1] - left[1]) * (middle[0] - left[0])
+    first: dict[bytes, int] = {}
+    for row in hull_rows(history.feature, history.cross_entropy, np.arange(len(history))).tolist():
+        first.setdefault(history.ids[row].tobytes(), row)
+    return np.asarray(list(first.values()), np.int32)
 
 
 def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast, survival: Survival | None = None) -> Frontier:
