@@ -14,6 +14,7 @@ from made_results import made
 
 import epo_jax
 from epo_jax import EPOConfig
+from epo_jax.dream.folders import runs_below
 from epo_jax.sweep import sweep
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
@@ -63,6 +64,5 @@ def test_a_folder_of_runs_gets_pages_texts_and_an_index(runs) -> None:
 
 
 def test_a_folder_without_runs_is_told(tmp_path) -> None:
-    ran = command(f"--runs={tmp_path}")
-    assert ran.returncode == 2
-    assert ran.stderr.strip() == f"report: error: --runs={tmp_path}: holds no run"
+    with pytest.raises(epo_jax.EpoError, match=r"^--runs=.*: holds no run$"):
+        runs_below(tmp_path, "runs")
