@@ -8,6 +8,7 @@ writes OUTPUT.png and OUTPUT.pdf, and prints their names and what they show in a
   evolution    the frontier of one run at --iterations
   dataset      dreams against dataset examples, which scripts/scan_corpus.py finds (figure 3); of several features a
                panel for each, on pages OUTPUT-1.png and so on, and OUTPUT-summary
+  summary      the latter alone, out of --table, a .csv file of scripts/compare_dataset.py
   attribution  which tokens of one run's prompts matter (figure 1)
   layers       z-scores against layers out of --table, a file of rows layer,vector,kind,z (figure 6)
 """
@@ -23,8 +24,9 @@ from rich.console import Console
 import epo_jax
 from epo_jax import command_line
 from epo_jax.corpus import load_scan
+from epo_jax.corpus.against import read_comparisons
 from epo_jax.dream.folders import runs_below
-from epo_jax.dream.lines import evolution_lines, frontier_line, hold_against
+from epo_jax.dream.lines import WAYS, bests_of, evolution_lines, frontier_line, hold_against
 from epo_jax.dream.pictures import Pictures, attribution_picture, dataset_pictures, save_pictures
 from epo_jax.dream.progress import FLUENT_BELOW
 from epo_jax.errors import EpoError
@@ -33,15 +35,21 @@ from epo_jax.report.data import format_feature
 from epo_jax.report.layers_table import read_layers
 from epo_jax.report.seeds_figure import seeds_sentence
 from epo_jax.report.sheet import COLUMN, PAGE
+from epo_jax.report.summary_figure import summary_figure
 
-KINDS = ("seeds", "evolution", "dataset", "attribution", "layers")
+KINDS = ("seeds", "evolution", "dataset", "summary", "attribution", "layers")
 ITERATIONS_SHOWN = (20, 40, 100, 300)
 WIDTHS = {"column": COLUMN, "page": PAGE}
 
 KIND = flags.DEFINE_enum("kind", None, KINDS, "what is drawn", required=True)
 RUNS = flags.DEFINE_string("runs", None, "run folder, or a folder with run folders at any depth")
 SCAN = flags.DEFINE_string("scan", None, "folder of scripts/scan_corpus.py, for --kind=dataset")
-TABLE = flags.DEFINE_string("table", None, ".csv or .json file of rows layer,vector,kind,z, for --kind=layers")
+TABLE = flags.DEFINE_string(
+    "table",
+    None,
+    "for --kind=layers a .csv or .json file of rows layer,vector,kind,z; for --kind=summary a .csv file of "
+    "scripts/compare_dataset.py",
+)
 ITERATIONS = flags.DEFINE_string(
     "iterations",
     None,
@@ -58,7 +66,13 @@ OUTPUT = flags.DEFINE_string("output", None, "path without ending; .png and .pdf
 
 def main() -> None:
     """Draw, write, and print the names of the files and what they show."""
-    draw = {"seeds": _seeds, "evolution": _evolution, "dataset": _dataset, "attribution": _attribution}
+    draw = {
+        "seeds": _seeds,
+        "evolution": _evolution,
+        "dataset": _dataset,
+        "summary": _summary,
+        "attribution": _attribution,
+    }
     pictures, sentences = draw.get(KIND.value, _layers)()
     files = save_pictures(pictures, OUTPUT.value)
     console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -101,6 +115,18 @@ def _dataset() -> tuple[Pictures, list[str]]:
     pictures = dataset_pictures(found, scan, TITLE.value, WIDTHS[WIDTH.value])
     sentences = [f"{feature}: not in the scan" for feature in missing]
     return pictures, [*sentences, *(one.comparison.sentence(scan.positions) for one in found)]
+
+
+def _summary() -> tuple[Pictures, list[str]]:
+    if TABLE.value is None:
+        raise EpoError("--table: none given; --kind=summary asks for a .csv file of scripts/compare_dataset.py")
+    rows = [bests_of(one) for one in read_comparisons(TABLE.value)]
+    title = TITLE.value or f"{len(rows)} features: dreams against dataset examples"
+    sentences = [
+        f"{way}: the dream is higher in {sum(row.dream[place] > row.dataset[place] for row in rows)} of {len(rows)}."
+        for place, way in enumerate(WAYS)
+    ]
+    return {"": [summary_figure(rows, WAYS, title)]}, sentences
 
 
 def _attribution() -> tuple[Pictures, list[str]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from epo_jax.corpus.examples import DatasetExamples
-from epo_jax.errors import EpoError
+from epo_jax.errors import EpoError, one_line
 
 # Nats/token below which a prompt passes for fluent.
 FLUENT_BELOW = 6.0
@@ -86,6 +88,28 @@ def compare(
         in_context=examples.maximum,
         percentile_999=examples.percentiles[99.9],
     )
+
+
+def read_comparisons(path: str | Path) -> list[Comparison]:
+    """Read the table that scripts/compare_dataset.py writes.
+
+    Args:
+        path: a .csv file; the names of its columns are the attributes of `Comparison`.
+
+    Raises:
+        EpoError: a file that cannot be read, or another table; named by the flag --table.
+    """
+    names = [field.name for field in dataclasses.fields(Comparison)]
+    form = "a .csv file of scripts/compare_dataset.py is read"
+    try:
+        table = pd.read_csv(path)
+        missing = [name for name in names if name not in table]
+        numbers = [] if missing else table[names[1:]].astype(float).values.tolist()
+    except (OSError, ValueError) as error:
+        raise EpoError(f"--table={path}: cannot be read ({one_line(error)}); {form}") from error
+    if not numbers:
+        raise EpoError(f"--table={path}: {f'lacks {missing[0]}' if missing else 'has no rows'}; {form}")
+    return [Comparison(str(name), *row) for name, row in zip(table[names[0]], numbers, strict=True)]
 
 
 def _largest(value: np.ndarray, cross_entropy: np.ndarray, limit: float, including: bool = False) -> float:

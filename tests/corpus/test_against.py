@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from epo_jax import EpoError
 from epo_jax.corpus import DatasetExamples
-from epo_jax.corpus.against import compare
+from epo_jax.corpus.against import Comparison, compare, read_comparisons
 
 EXAMPLES = DatasetExamples(
     feature="L1.N2",
@@ -46,3 +48,19 @@ def test_examples_that_were_not_scored_by_themselves_are_refused():
     bare = dataclasses.replace(EXAMPLES, isolated_activation=None, isolated_cross_entropy=None)
     with pytest.raises(EpoError, match="were not scored as isolated prompts"):
         compare(bare, np.array([1.0]), np.array([1.0]))
+
+
+def test_a_table_of_comparisons_is_read_back_and_others_are_refused_in_a_line(tmp_path):
+    rows = [Comparison("logit: a,b", 1.5, math.nan, 0.25, 2.0, 4.5, math.nan, 3.0, 0.5)]
+    path = tmp_path / "table.csv"
+    pd.DataFrame([dataclasses.asdict(row) for row in rows]).to_csv(path, index=False)
+    (found,) = read_comparisons(path)
+    np.testing.assert_array_equal(dataclasses.astuple(found)[1:], dataclasses.astuple(rows[0])[1:])
+    assert found.feature == "logit: a,b"
+    for content, told in (("feature,z\nL1.N2,3\n", "lacks dream;"), ("", "cannot be read"), (None, "cannot be read")):
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text(content, encoding="utf-8")
+        with pytest.raises(EpoError, match=rf"^--table={re.escape(str(path))}: {told}") as caught:
+            read_comparisons(path)
+        assert "\n" not in str(caught.value)
