@@ -181,8 +181,8 @@ def _write(
     asked.draw("residual_directions", figure)
     vectors = int(table["vector"].max()) + 1
     corpus = (
-        f"Dataset: the {scanned.settings['keep']} strongest hits in {scanned.tokens:,} tokens, each as the isolated "
-        f"{asked.config.length} tokens that end at it. "
+        f"Dataset: the {scanned.settings['keep']} strongest hits in {scanned.tokens:,} tokens of "
+        f"{', '.join(scanned.settings['corpus'])}, each as the isolated {asked.config.length} tokens that end at it. "
         if scanned is not None
         else "No corpus was given. "
     )
@@ -190,7 +190,7 @@ def _write(
         head("Residual directions (figures 5 and 6)", given.command(PROGRAM), asked.lm, asked.config, runs),
         f"{vectors} random direction{'s' if vectors > 1 else ''} of the stream before each layer. z-scores are against "
         f"mean and standard deviation of {PROMPTS:,} random prompts. {corpus}The largest of each direction, mean ± "
-        f"standard deviation over directions; < {FLUENT_BELOW:g}: among prompts below so many nats/token. "
+        f"standard deviation over directions; < {FLUENT_BELOW:g}: among prompts below so many nats/token, empty where there are none. "
         f"{about_published(asked.lm, 'The published z-scores')}\n",
         layers_table(table, layers, means),
         "![z-score against layer](residual_layers.png)\n",
