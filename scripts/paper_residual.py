@@ -177,7 +177,7 @@ def _write(
         np.concatenate([line.cross_entropy for line in at_middle[RANDOM]]),
         np.concatenate([line.feature for line in at_middle[RANDOM]]),
     )
-    figure = directions_figure(at_middle[DREAMS], at_middle[DATASET], pooled, f"{title}, layer {middle}")
+    figure = directions_figure(at_middle[DREAMS], at_middle[DATASET], pooled, f"Layer {middle} of {asked.lm.source}")
     asked.draw("residual_directions", figure)
     vectors = int(table["vector"].max()) + 1
     corpus = (
@@ -190,8 +190,8 @@ def _write(
         head("Residual directions (figures 5 and 6)", given.command(PROGRAM), asked.lm, asked.config, runs),
         f"{vectors} random direction{'s' if vectors > 1 else ''} of the stream before each layer. z-scores are against "
         f"mean and standard deviation of {PROMPTS:,} random prompts. {corpus}The largest of each direction, mean ± "
-        f"standard deviation over directions; < {FLUENT_BELOW:g}: among prompts below so many nats/token, empty where there are none. "
-        f"{about_published(asked.lm, 'The published z-scores')}\n",
+        f"standard deviation over directions; < {FLUENT_BELOW:g}: among prompts below so many nats/token, empty where "
+        f"there are none. {about_published(asked.lm, 'The published z-scores')}\n",
         layers_table(table, layers, means),
         "![z-score against layer](residual_layers.png)\n",
         f"![z-score against cross-entropy at layer {middle}](residual_directions.png)\n",
