@@ -58,7 +58,7 @@ from epo_jax.scoring.scale import RANDOM as OF_RANDOM
 from epo_jax.scoring.template import Template, frozen_tokens
 
 PROGRAM = "paper_residual"
-SMALL = EPOConfig(iterations=40, children=8)
+SMALL = EPOConfig(iterations=20, children=8)
 SMALL_VECTORS, SMALL_TOKENS = 2, 60_000
 CONTEXT = 256
 SCAN = "scan"
