@@ -58,7 +58,7 @@ from epo_jax.scoring.scale import RANDOM as OF_RANDOM
 from epo_jax.scoring.template import Template, frozen_tokens
 
 PROGRAM = "paper_residual"
-SMALL = EPOConfig(iterations=40, children=8)
+SMALL = EPOConfig(iterations=20, children=8)
 SMALL_VECTORS, SMALL_TOKENS = 2, 60_000
 CONTEXT = 256
 SCAN = "scan"
@@ -177,12 +177,12 @@ def _write(
         np.concatenate([line.cross_entropy for line in at_middle[RANDOM]]),
         np.concatenate([line.feature for line in at_middle[RANDOM]]),
     )
-    figure = directions_figure(at_middle[DREAMS], at_middle[DATASET], pooled, f"{title}, layer {middle}")
+    figure = directions_figure(at_middle[DREAMS], at_middle[DATASET], pooled, f"Layer {middle} of {asked.lm.source}")
     asked.draw("residual_directions", figure)
     vectors = int(table["vector"].max()) + 1
     corpus = (
-        f"Dataset: the {scanned.settings['keep']} strongest hits in {scanned.tokens:,} tokens, each as the isolated "
-        f"{asked.config.length} tokens that end at it. "
+        f"Dataset: the {scanned.settings['keep']} strongest hits in {scanned.tokens:,} tokens of "
+        f"{', '.join(scanned.settings['corpus'])}, each as the isolated {asked.config.length} tokens that end at it. "
         if scanned is not None
         else "No corpus was given. "
     )
@@ -190,8 +190,8 @@ def _write(
         head("Residual directions (figures 5 and 6)", given.command(PROGRAM), asked.lm, asked.config, runs),
         f"{vectors} random direction{'s' if vectors > 1 else ''} of the stream before each layer. z-scores are against "
         f"mean and standard deviation of {PROMPTS:,} random prompts. {corpus}The largest of each direction, mean ± "
-        f"standard deviation over directions; < {FLUENT_BELOW:g}: among prompts below so many nats/token. "
-        f"{about_published(asked.lm, 'The published z-scores')}\n",
+        f"standard deviation over directions; < {FLUENT_BELOW:g}: among prompts below so many nats/token, empty where "
+        f"there are none. {about_published(asked.lm, 'The published z-scores')}\n",
         layers_table(table, layers, means),
         "![z-score against layer](residual_layers.png)\n",
         f"![z-score against cross-entropy at layer {middle}](residual_directions.png)\n",

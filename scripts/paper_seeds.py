@@ -24,7 +24,7 @@ from epo_jax.parallel import processes
 from epo_jax.report.seeds_figure import seeds_figure, seeds_sentence
 
 PROGRAM = "paper_seeds"
-SMALL = EPOConfig(iterations=30, children=8)
+SMALL = EPOConfig(iterations=20, children=8)
 SMALL_FEATURE = "L7.N690"
 SMALL_SEEDS = 12
 FEATURE_FLAG = flags.DEFINE_string(

@@ -142,7 +142,8 @@ def layers_table(table: pd.DataFrame, layers: Sequence[int], published: Mapping[
     for kind in KINDS:
         for column, suffix in (("z", ""), ("z_fluent", f" < {FLUENT_BELOW:g}")):
             values = by_layer(table, layers, column).get(kind)
-            if values is None or not np.isfinite(values).any():
+            # An empty column says that no dream is fluent; that no random prompt is goes without saying.
+            if values is None or (kind == RANDOM and not np.isfinite(values).any()):
                 continue
             columns[kind + suffix] = [_mean(row) for row in values]
             if kind == DREAMS and column == "z" and published:
