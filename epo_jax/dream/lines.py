@@ -16,7 +16,7 @@ from epo_jax.dream.frontier import Frontier, frontier_rows, merged
 from epo_jax.dream.history import History
 from epo_jax.dream.result import load_result
 from epo_jax.errors import EpoError
-from epo_jax.models.load_tokenizer import load_tokenizer
+from epo_jax.models import load_tokenizer
 from epo_jax.models.tokenizers import texts_by_id
 from epo_jax.report.dataset_pages import Panel
 from epo_jax.report.line import Line

@@ -78,7 +78,6 @@ def test_scores_and_token_gradients_equal_pytorch(family: str, name: str, featur
         *((family, EVERYTHING) for family in CONFIGS),
         ("gpt_neox", PLAIN),
         slow("gpt_neox", "sequential residual"),
-        *(slow(family, PLAIN) for family in CONFIGS if family != "gpt_neox"),
     ],
 )
 @pytest.mark.parametrize("dtype", ["bfloat16", slow("float16")])
