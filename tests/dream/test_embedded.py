@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -26,8 +28,11 @@ def torch_scores(model: torch.nn.Module, ids: np.ndarray) -> tuple[np.ndarray, n
 
 
 @pytest.mark.slow
-def test_the_default_dream_finds_what_its_neuron_fires_on_and_pytorch_agrees_on_every_frontier_prompt(lm, torch_lm):
-    result = epo_jax.dream(lm, DEFAULT_FEATURE, epo_jax.PRESETS["quick"], seed=0)
+def test_a_dream_of_the_default_neuron_finds_what_its_neuron_fires_on_and_pytorch_agrees_on_every_frontier_prompt(
+    lm, torch_lm
+):
+    config = dataclasses.replace(epo_jax.PRESETS["quick"], iterations=40)
+    result = epo_jax.dream(lm, DEFAULT_FEATURE, config, seed=0)
     start = result.history.feature[result.history.iteration == 0]
     # Random prompts hardly move the neuron.
     assert np.abs(start).max() < 1
