@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 ATTRIBUTIONS, ATTRIBUTIONS_PICTURE = "attributions.json", "attributions.png"
 # What attribution may cost by default: alternatives as a share of the prompts that the search scored, but always enough
-# for the most fluent prompt, the best fluent one and the best. With the paper's settings that is the whole frontier.
-SHARE = 0.2
+# for the most fluent prompt, the best fluent one and the best. Few frontiers are so long that this leaves some out.
+SHARE = 1.0
 LEAST = 3
 # Replacements of a token that a report shows, of the worst and of the best.
 SHOWN = 3
