@@ -92,6 +92,7 @@ def advance(search: Search, device: Device, state: State, steps: Int32[Array, ""
         feature=jnp.zeros((dreams, count), jnp.float32),
         cross_entropy=jnp.zeros((dreams, count), jnp.float32),
         scored=jnp.zeros((dreams, count), jnp.bool_),
+        first_edit=jnp.zeros((dreams, count), jnp.int32),
         selected=jnp.zeros((dreams, search.population), jnp.int32),
         restart_penalty=jnp.full(dreams, jnp.nan, jnp.float32),
     )
@@ -178,6 +179,7 @@ class _Children:
     feature: Float32[Array, "R C"]
     cross_entropy: Float32[Array, "R C"]
     scored: Bool[Array, "R C"]
+    first_edit: Int32[Array, "R C"]
 
 
 def _children(
@@ -195,11 +197,12 @@ def _children(
     lengths = jnp.where(made.reshape(-1), length, 0).astype(jnp.int32)
     scores = search.scorer.evaluate(parents, candidates, edits.reshape(-1), lengths)
     ids = jnp.where(made.reshape(-1, 1), candidates.ids, UNSCORED)
-    ids, feature, cross_entropy = (_together(search, part) for part in (ids, scores.feature, scores.cross_entropy))
+    parts = (ids, scores.feature, scores.cross_entropy, edits.reshape(-1))
+    ids, feature, cross_entropy, first_edit = (_together(search, part) for part in parts)
     # What was not scored is no number, which is worse than everything.
     scored = ids[..., 0] != UNSCORED
     feature, cross_entropy = (jnp.where(scored, score, jnp.nan) for score in (feature, cross_entropy))
-    return _Children(ids, feature, cross_entropy, scored)
+    return _Children(ids, feature, cross_entropy, scored, first_edit)
 
 
 def _together(search: Search, array: Array) -> Array:
@@ -229,5 +232,5 @@ def _selected(search: Search, state: State, made: _Children) -> tuple[State, Inf
     ids = jnp.take_along_axis(jnp.concatenate([state.ids, made.ids], axis=1), selected[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, selected, axis=1), pool)
     new = State(ids, kept.feature, kept.cross_entropy, iteration, state.key)
-    told = (made.ids, made.feature, made.cross_entropy, made.scored)
+    told = (made.ids, made.feature, made.cross_entropy, made.scored, made.first_edit)
     return new, Info(iteration, *told, selected, restart)

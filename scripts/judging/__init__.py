@@ -1,0 +1,1 @@
+"""The referee of searches: what each finds of the same features for the same work."""

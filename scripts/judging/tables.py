@@ -1,0 +1,152 @@
+"""The runs as Markdown: methods side by side, then feature by feature."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+from judging.bootstrap import Against, Estimate, against
+from judging.features import kind_of
+from judging.measures import BELOW_4, BELOW_6, DEAD_BELOW, WORST, Measures, rows_to_reach
+from judging.methods import REFERENCE
+from judging.records import Record
+
+NONE = "none"
+
+
+def page(title: str, told: str, records: Sequence[Record]) -> str:
+    """The whole page.
+
+    Args:
+        title: the heading.
+        told: what was run, in a sentence.
+        records: of one model and size, in the order in which methods and features are shown.
+    """
+    methods = list(dict.fromkeys(record.run.method for record in records))
+    parts = [f"# {title}\n", f"{told}\n", _EXPLAINED, methods_table(methods, records)]
+    if any(record.run.method == REFERENCE for record in records) and len(methods) > 1:
+        parts += ["## Against the paper's search\n", _PAIRED, pairs_table(methods, records)]
+    parts += ["## Feature by feature\n", _BY_FEATURE, features_table(methods, records)]
+    return "\n".join(parts)
+
+
+_EXPLAINED = f"""z: standard deviations above 1,024 random prompts. Hypervolume: the integral over cross-entropies from
+0 to {WORST:g} nats/token of the largest z of prompts up to each. Dead: runs whose best z is below {DEAD_BELOW:g}.
+Repetition: share of a frontier prompt's tokens that stand in it before. Survival: share of frontier prompts whose text
+is tokenized to the same tokens. Shares are means over runs, other numbers medians; "{NONE}" where half of the runs have
+no such prompt.
+"""
+_PAIRED = """Pairs of the same feature and seed, with 95% intervals of a bootstrap over features, and seeds within them.
+Ratio: hypervolume by the paper's, median. Won: share of features whose hypervolume, mean over seeds, is larger. Rows:
+rows until the run has the hypervolume that the paper's run ends with, by those that the paper's run took to it, median
+("never" where half of the runs do not get there).
+"""
+_BY_FEATURE = "Hypervolume, and in brackets the largest z below 6 nats/token: means over seeds of what there is.\n"
+
+
+def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
+    """A row for each method: measures over all of its runs."""
+    heads = ["runs", "hypervolume", "best z", f"z < {BELOW_6:g}", f"z < {BELOW_4:g}", "dead", "repetition", "survival"]
+    lines = [_row(["method", *heads, "prompts", "rows", "seconds"]), _row(["---", *["---:"] * (len(heads) + 3)])]
+    for method in methods:
+        own = [record.measures for record in records if record.run.method == method]
+        lines.append(
+            _row(
+                [
+                    method,
+                    str(len(own)),
+                    _median(own, lambda one: one.hypervolume),
+                    _median(own, lambda one: one.best),
+                    _median(own, lambda one: one.best_below_6),
+                    _median(own, lambda one: one.best_below_4),
+                    f"{statistics.fmean(one.dead for one in own):.0%}",
+                    _mean_share([one.repetition for one in own]),
+                    _mean_share([one.survival for one in own]),
+                    _median(own, lambda one: one.prompts, 0),
+                    _median(own, lambda one: one.rows, 0),
+                    _median(own, lambda one: one.seconds, 0),
+                ]
+            )
+        )
+    return "\n".join(lines) + "\n"
+
+
+def pairs_table(methods: Iterable[str], records: Sequence[Record]) -> str:
+    """A row for each method but the reference: what it has of the reference's."""
+    lines = [_row(["method", "pairs", "features", "ratio", "won", "rows"]), _row(["---", *["---:"] * 5])]
+    for method in methods:
+        if method != REFERENCE:
+            found = held_against(method, records)
+            lines.append(_row([method, *(_paired(found) if found else ["0", "0", "", "", ""])]))
+    return "\n".join(lines) + "\n"
+
+
+def held_against(method: str, records: Sequence[Record]) -> Against | None:
+    """A method against the reference, on the features and seeds that both have; None where there are none."""
+    by_method: dict[str, dict[tuple[str, int], Record]] = {method: {}, REFERENCE: {}}
+    for record in records:
+        if record.run.method in by_method:
+            by_method[record.run.method][record.run.feature, record.run.seed] = record
+    hypervolumes, rows = {}, {}
+    for key, own in by_method[method].items():
+        theirs = by_method[REFERENCE].get(key)
+        if theirs is not None:
+            target = float(theirs.reached[-1])
+            taken = [rows_to_reach(target, one.rows, one.reached) for one in (own, theirs)]
+            hypervolumes[key] = own.measures.hypervolume, theirs.measures.hypervolume
+            rows[key] = _or_never(taken[0]), _or_never(taken[1])
+    return against(hypervolumes, rows)
+
+
+def features_table(methods: Sequence[str], records: Sequence[Record]) -> str:
+    """A row for each feature: hypervolume and best fluent prompt of each method."""
+    lines = [_row(["feature", "kind", *methods]), _row(["---", "---", *["---:"] * len(methods)])]
+    for feature in dict.fromkeys(record.run.feature for record in records):
+        cells = []
+        for method in methods:
+            own = [one.measures for one in records if (one.run.feature, one.run.method) == (feature, method)]
+            fluent = [one.best_below_6 for one in own if one.best_below_6 is not None]
+            best = f"{statistics.fmean(fluent):.2f}" if fluent else NONE
+            cells.append(f"{statistics.fmean(one.hypervolume for one in own):.2f} ({best})" if own else "")
+        name = feature.replace("|", "\\|")
+        lines.append(_row([f"`{name}`", kind_of(feature), *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _paired(found: Against) -> list[str]:
+    never = f"never{'' if math.isinf(found.rows.low) else f' ({found.rows.low:.2f} to never)'}"
+    return [
+        str(found.pairs),
+        str(found.features),
+        _interval(found.ratio, "{:.2f}"),
+        _interval(found.won, "{:.0%}"),
+        never if math.isinf(found.rows.value) else _interval(found.rows, "{:.2f}"),
+    ]
+
+
+def _interval(estimate: Estimate, form: str) -> str:
+    value, low, high = (
+        "never" if math.isinf(number) else form.format(number)
+        for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def _median(own: Sequence[Measures], read: Callable[[Measures], float | None], digits: int = 2) -> str:
+    values = [read(one) for one in own]
+    middle = statistics.median(-math.inf if value is None else value for value in values)
+    return f"{middle:,.{digits}f}" if math.isfinite(middle) else NONE
+
+
+def _mean_share(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{statistics.fmean(known):.0%}" if known else NONE
+
+
+def _or_never(rows: float | None) -> float:
+    return math.inf if rows is None else rows
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
