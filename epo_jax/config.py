@@ -9,7 +9,83 @@ from typing import Any
 
 from epo_jax.errors import EpoError
 
-SEARCHES = ("paper",)
+PAPER, BEST = "paper", "best"
+SEARCHES = (PAPER, BEST)
+# What positions of edits are chosen by, and what fluency penalties are in units of.
+POSITIONS = ("uniform", "success", "gradient")
+PENALTIES = ("given", "frontier")
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchOptions:
+    """How a search goes about it, beyond the paper's.
+
+    Attributes:
+        operators: mutation operators with their shares of the children to begin with, "name:share,name:share".
+        adaptation: the power of an operator's success that its share follows; 0 for fixed shares.
+        oversample: edits that are drawn for each child, of which one is run.
+        noise: nats/token by which changes of an objective scatter beside the part that is known before running; the
+            greater, the less that part chooses.
+        positions: "uniform", by "success" (children taken per row run) or by the norm of the "gradient".
+        penalties: "given", or in units of the slope of the "frontier" found so far.
+        distinct: whether slots hold different prompts.
+        archive: whether prompts that were scored are left out.
+        kept_first: tokens of the greatest gradient that are drawn from in the first iteration.
+        kept_last: in the last iteration; between them it changes by equal factors.
+        model_starts: samples of the model among which the initial prompts are chosen.
+        random_starts: prompts of uniformly drawn tokens among which they are chosen.
+    """
+
+    operators: str
+    adaptation: float
+    oversample: int
+    noise: float
+    positions: str
+    penalties: str
+    distinct: bool
+    archive: bool
+    kept_first: int
+    kept_last: int
+    model_starts: int
+    random_starts: int
+
+    def shares(self) -> dict[str, float]:
+        """The share of each operator.
+
+        Raises:
+            EpoError: not such a list, or shares of which none is above 0.
+        """
+        shares: dict[str, float] = {}
+        for part in self.operators.split(","):
+            name, _, share = (piece.strip() for piece in part.partition(":"))
+            try:
+                shares[name] = float(share or 1)
+            except ValueError as error:
+                raise EpoError(
+                    f"--operators={self.operators}: {share!r} is no number; name:share,name:share"
+                ) from error
+            if not 0 < shares[name] < math.inf:
+                raise EpoError(f"--operators={self.operators}: the share of {name} must be a finite number above 0")
+        return shares
+
+
+OPTIONS = {
+    BEST: SearchOptions(
+        operators="model_swap:0.35,gradient_swap:0.2,mixed_swap:0.15,pair_swap:0.1,crossover:0.05,insertion:0.1,"
+        "deletion:0.05",
+        adaptation=0.8,
+        oversample=4,
+        noise=0.5,
+        positions="success",
+        penalties="frontier",
+        distinct=True,
+        archive=True,
+        kept_first=64,
+        kept_last=64,
+        model_starts=64,
+        random_starts=32,
+    )
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +103,9 @@ class EPOConfig:
         restart_every: iterations between restarts; 0 means never.
         restart_lambda_min: least penalty that a restart draws.
         restart_lambda_max: greatest penalty that a restart draws.
-        search: the search's name.
+        search: "paper", exactly that, or "best": with more operators and other choices.
+        operators: of `SearchOptions`, as all fields that follow; None for what the search "best" has. The search
+            "paper" has none of them.
 
     Raises:
         EpoError: a value that cannot be used, naming it.
@@ -43,7 +121,30 @@ class EPOConfig:
     restart_every: int = 30
     restart_lambda_min: float = 2 / 3
     restart_lambda_max: float = 6.0
-    search: str = "paper"
+    search: str = PAPER
+    operators: str | None = None
+    adaptation: float | None = None
+    oversample: int | None = None
+    noise: float | None = None
+    positions: str | None = None
+    penalties: str | None = None
+    distinct: bool | None = None
+    archive: bool | None = None
+    kept_first: int | None = None
+    kept_last: int | None = None
+    model_starts: int | None = None
+    random_starts: int | None = None
+
+    @property
+    def options(self) -> SearchOptions | None:
+        """How the search goes about it; None for the paper's."""
+        own = OPTIONS.get(self.search)
+        return None if own is None else dataclasses.replace(own, **self._given)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(SearchOptions)]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def __post_init__(self) -> None:
         for name in ("iterations", "population", "children", "length", "top_k"):
@@ -66,10 +167,17 @@ class EPOConfig:
             )
         if self.search not in SEARCHES:
             raise EpoError(f"--search={self.search}: not one of {', '.join(SEARCHES)}")
+        if self.search == PAPER and self._given:
+            names = ", ".join(f"--{name}" for name in self._given)
+            raise EpoError(
+                f"--search={PAPER}: is exactly the paper's, and {names} would change it; use --search={BEST}"
+            )
+        if self.options is not None:
+            _check_options(self.options)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return dataclasses.asdict(self)
+        """The fields as JSON values, without those that are None."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EPOConfig:
@@ -82,6 +190,25 @@ class EPOConfig:
         if unknown:
             raise EpoError(f"config.json: unknown search settings {', '.join(unknown)}")
         return cls(**values)
+
+
+def _check_options(options: SearchOptions) -> None:
+    options.shares()
+    for name, least in (("oversample", 1), ("kept_first", 1), ("kept_last", 1), ("model_starts", 0)):
+        _check_count(name, getattr(options, name), least)
+    _check_count("random_starts", options.random_starts, 0)
+    for name in ("adaptation", "noise"):
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+            raise EpoError(f"--{name}={value}: must be a finite number of at least 0")
+    if options.noise == 0:
+        raise EpoError("--noise=0: must be above 0; nothing is ever known exactly before it is run")
+    for name, known in (("positions", POSITIONS), ("penalties", PENALTIES)):
+        if getattr(options, name) not in known:
+            raise EpoError(f"--{name}={getattr(options, name)}: not one of {', '.join(known)}")
+    for name in ("distinct", "archive"):
+        if not isinstance(getattr(options, name), bool):
+            raise EpoError(f"--{name}={getattr(options, name)}: must be true or false")
 
 
 def _check_count(name: str, value: object, least: int) -> None:

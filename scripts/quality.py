@@ -34,6 +34,7 @@ from judging.task import Task
 import epo_jax
 from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
+from epo_jax.config import BEST
 from epo_jax.corpus.sources import list_files
 from epo_jax.errors import EpoError
 from epo_jax.report.saved_figure import write_figure
@@ -50,7 +51,7 @@ ITERATIONS = flags.DEFINE_integer("iterations", 80, "of the paper's search, whos
 POPULATION = flags.DEFINE_integer("population", 8, "of the paper's search")
 CHILDREN = flags.DEFINE_integer("children", 16, "of the paper's search, for each slot")
 CORPUS = flags.DEFINE_string("corpus", None, f"file or folder of text that is read by {', '.join(READS_CORPUS)}")
-OPTIONS = flags.DEFINE_string("search_options", "", "name=value,name=value: settings of the last of --methods")
+OPTIONS = flags.DEFINE_string("search_options", "", "name=value;name=value: settings of the last of --methods")
 LABEL = flags.DEFINE_string("label", None, "name of the variant that --search_options make")
 OUTPUT = flags.DEFINE_string("output", None, "folder of runs and tables; the same command goes on in it", required=True)
 PROGRAM = "quality"
@@ -131,7 +132,13 @@ def _entries(config: epo_jax.EPOConfig, budget: int) -> list[Entry]:
     if last not in SEARCHES:
         raise EpoError(f"--search_options: {last} has none; name one of {', '.join(SEARCHES)} last in --methods")
     changed = {"variant_of": last, "options": options}
-    variant = Entry(LABEL.value, last, dataclasses.replace(config, **options), sizes | _corpus_of(last) | changed)
+    search = BEST if last == BEST else config.search
+    variant = Entry(
+        LABEL.value,
+        last,
+        dataclasses.replace(config, **{"search": search, **options}),
+        sizes | _corpus_of(last) | changed,
+    )
     return [*entries[:-1], variant]
 
 

@@ -14,6 +14,7 @@ from epo_jax.constraints.host_tables import HostTables
 from epo_jax.constraints.survival import Survival
 from epo_jax.epo import Algorithm, Info, State
 from epo_jax.epo.step import ALTERNATIVES
+from epo_jax.epo.work import UNSCORED
 from epo_jax.errors import EpoError
 from epo_jax.parallel.placing import fetched
 
@@ -34,26 +35,27 @@ def checked_step(algorithm: Algorithm, survival: Survival, state: State) -> tupl
         state: where to start; its memory is given away.
     """
     proposed, drawn = algorithm.propose(state)
-    ids = np.asarray(fetched(state.ids))
-    parents = np.repeat(ids.reshape(-1, algorithm.length), algorithm.children, axis=0)
-    choice = np.full(len(parents), -1, np.int32)
-    for number in range(ROUNDS):
-        first = number * ALTERNATIVES
+    operator, length = drawn.operator, algorithm.length
+    children: Int32[np.ndarray, "C T"] | None = None
+    for number in range(ROUNDS if algorithm.redraws else 1):
         if number:
-            drawn = algorithm.redraw(state, proposed, first)
-        positions, tokens = (
-            np.asarray(edits).reshape(-1, ALTERNATIVES) for edits in fetched((drawn.positions, drawn.tokens))
-        )
-        for alternative in range(ALTERNATIVES):
-            left = np.flatnonzero((choice < 0) & (positions[:, 0] >= 0))
-            if not len(left):
-                break
-            children = parents[left]
-            children[np.arange(len(left)), positions[left, alternative]] = tokens[left, alternative]
-            choice[left[survival.of(children)]] = first + alternative
-        if not ((choice < 0) & (positions[:, 0] >= 0)).any():
+            drawn = algorithm.redraw(state, proposed, number * ALTERNATIVES)
+        ids = np.asarray(fetched(drawn.ids))
+        offered = ids.reshape(-1, *ids.shape[-2:])
+        if children is None:
+            children = np.full((len(offered), length), UNSCORED, np.int32)
+        # Those that nothing can be made for are never asked for again.
+        open_ = (children[:, 0] == UNSCORED) & (offered[:, 0, 0] != UNSCORED)
+        for alternative in range(offered.shape[1]):
+            left = np.flatnonzero(open_ & (children[:, 0] == UNSCORED) & (offered[:, alternative, 0] != UNSCORED))
+            if len(left):
+                fine = left[survival.of(offered[left, alternative])]
+                children[fine] = offered[fine, alternative]
+        if not (open_ & (children[:, 0] == UNSCORED)).any():
             break
-    return algorithm.finish(state, proposed, choice.reshape(*ids.shape[:-2], -1))
+    assert children is not None
+    shape = (*state.iteration.shape, -1, length)
+    return algorithm.finish(state, proposed, children.reshape(shape), operator)
 
 
 def surviving_prompts(algorithm: Algorithm, survival: Survival, key: Key[Array, "*R"]) -> Int32[np.ndarray, "*R P T"]:

@@ -23,12 +23,13 @@ from epo_jax.dream.folders import writable_folder
 from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.memory import rows_alone, rows_of
 from epo_jax.dream.outcome import checked, interrupted, result_of
-from epo_jax.dream.preparation import first_state, kept_state, ran_on, tell_changes, with_room
+from epo_jax.dream.preparation import best_starts, first_state, kept_state, ran_on, tell_changes, with_room
 from epo_jax.dream.progress import Callback
 from epo_jax.dream.result import Result
 from epo_jax.dream.run import MODEL_COMMIT, Run
 from epo_jax.dream.run_folder import EVERY, KEEP, RunFolder, check_keeping
 from epo_jax.dream.searching import searched
+from epo_jax.dream.start_pool import start_pool
 from epo_jax.dream.starts import RANDOM, initial_prompts
 from epo_jax.dream.versions import versions
 from epo_jax.errors import EpoError
@@ -274,6 +275,9 @@ def dream(
             if ids is not None and constraints is not None:
                 inspection.check(ids)
             started = time.monotonic()
+            if ids is None:
+                pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), inspection.keeps)
+                ids = None if pool is None else best_starts(algorithm, pool)
             state = first_state(algorithm, seeds, ids, inspection.rejects)
         else:
             started = time.monotonic()

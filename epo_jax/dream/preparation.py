@@ -18,6 +18,7 @@ from epo_jax.dream.memory import fitted, rows_of, with_rows
 from epo_jax.dream.resuming import Kept
 from epo_jax.epo import Algorithm, State
 from epo_jax.parallel import replicated
+from epo_jax.parallel.placing import fetched
 
 # Named, so that a session's own default cannot change what a seed means.
 _GENERATOR = "threefry2x32"
@@ -45,6 +46,14 @@ def first_state(
     if algorithm.mesh is not None:
         ids = replicated(ids, algorithm.mesh)
     return algorithm.init(keys, ids)
+
+
+def best_starts(algorithm: Algorithm, pool: Int32[np.ndarray, "R N T"]) -> Int32[np.ndarray, "R P T"]:
+    """Of many prompts those that the slots of a guided search take."""
+    ids = jnp.asarray(pool)
+    if algorithm.mesh is not None:
+        ids = replicated(ids, algorithm.mesh)
+    return np.asarray(fetched(algorithm.best_of(ids)))
 
 
 def kept_state(kept: Kept, mesh: Mesh | None) -> State:

@@ -144,28 +144,30 @@ def init_model(
             f"takes {lm.config.max_positions}"
         )
     # One call for each dream, so that its samples are to the last bit those of the dream alone.
-    return np.stack([_samples(lm, config, seed, prefix, allowed, keep) for seed in seeds])
+    return np.stack([samples(lm, config, config.population, seed, prefix, allowed, keep) for seed in seeds])
 
 
-def _samples(
+def samples(
     lm: LanguageModel,
     config: EPOConfig,
+    count: int,
     seed: int,
     prefix: Int32[np.ndarray, " n"],
     allowed: Bool[np.ndarray, " V"] | None,
     keep: Keep | None,
-) -> Int32[np.ndarray, "P T"]:
+) -> Int32[np.ndarray, "count T"]:
+    """So many samples of one dream that may stay; see `init_model`."""
     # What the search draws at iteration 0, the start, is not drawn here: every iteration has a number of its own.
     key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), 0)
     kept = np.zeros((0, config.length), np.int32)
     for number in range(ROUNDS):
-        drawn = sample(lm, prefix, jax.random.fold_in(key, number), config.population, config.length, allowed=allowed)
+        drawn = sample(lm, prefix, jax.random.fold_in(key, number), count, config.length, allowed=allowed)
         kept = np.concatenate([kept, drawn if keep is None else drawn[keep(drawn)]])
-        if len(kept) >= config.population:
-            return kept[: config.population]
+        if len(kept) >= count:
+            return kept[:count]
     raise EpoError(
-        f"--init={MODEL}: of {ROUNDS * config.population} samples only {len(kept)} satisfy the constraints, and "
-        f"--population is {config.population}; lower it, lift a constraint, or start in another way"
+        f"--init={MODEL}: of {ROUNDS * count} samples only {len(kept)} satisfy the constraints, and {count} are "
+        "needed; ask for fewer, lift a constraint, or start in another way"
     )
 
 

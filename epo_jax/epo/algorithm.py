@@ -53,6 +53,16 @@ class Algorithm(Search):
             raise EpoError("--retokenize=reject: prompts are looked at on the host; give init some that survive")
         return _init(self, key, ids)
 
+    def best_of(self, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R P T"]:
+        """Of many prompts those that the slots of a guided search would take, to start from.
+
+        Raises:
+            EpoError: the search has no guide.
+        """
+        if self.guide is None:
+            raise EpoError("--search=paper: starts from random prompts, not from the best of many")
+        return _best_of(self, ids)
+
     def step(self, state: State) -> tuple[State, Info]:
         """One iteration: gradients, children, scores, selection.
 
@@ -80,19 +90,27 @@ class Algorithm(Search):
         """The first half of an iteration whose children are looked at: gradients, and alternatives for each child."""
         return _propose(self, state)
 
+    @property
+    def redraws(self) -> bool:
+        """Whether there are more alternatives than `propose` gives."""
+        return self.guide is None
+
     def redraw(self, state: State, proposed: Proposed, first: int) -> Alternatives:
-        """As many alternatives again, from the one of this number on."""
+        """As many alternatives again, from the one of this number on, if the search `redraws`."""
         return _redraw(self, state, proposed, self._placed(first))
 
-    def finish(self, state: State, proposed: Proposed, choice: ArrayLike) -> tuple[State, Info]:
+    def finish(
+        self, state: State, proposed: Proposed, ids: ArrayLike, operator: Int32[Array, "*R C"] | None = None
+    ) -> tuple[State, Info]:
         """The second half: the children that were chosen are scored and selected from.
 
         Args:
             state: that which was proposed from; its memory is given to the new state.
             proposed: what the first half left on the devices.
-            choice: int32[C], or [R, C], the number of each child's alternative; -1 for a child that is left out.
+            ids: int32[C, T], or [R, C, T], the children; -1 in the place of one that is left out.
+            operator: what the alternatives say made them; None where they say nothing.
         """
-        return _finish(self, state, proposed, self._placed(choice))
+        return _finish(self, state, proposed, self._placed(ids), operator)
 
     def trace_advance(self, state: State, capacity: int) -> jax.stages.Traced:
         """What an iteration's scoring runs for these shapes, to be compiled ahead of time; nothing is given away.
@@ -100,9 +118,9 @@ class Algorithm(Search):
         It is `advance`, or `finish` where children are looked at.
         """
         if self.checked:
-            proposed, _ = self.propose(state)
-            choice = np.zeros((*state.iteration.shape, self.population * self.children), np.int32)
-            return _finish.trace(self, state, proposed, self._placed(choice))
+            proposed, drawn = self.propose(state)
+            ids = np.zeros((*state.iteration.shape, self.population * self.children, self.length), np.int32)
+            return _finish.trace(self, state, proposed, self._placed(ids), drawn.operator)
         # Described, not made: these devices may be anywhere, or be planned for alone.
         steps = jax.ShapeDtypeStruct((), jnp.int32, sharding=self._everywhere)
         return _advance.trace(self, state, steps, capacity)
@@ -194,6 +212,11 @@ def _random_ids(algorithm: Algorithm, key: Key[Array, "*R"]) -> Int32[Array, "*R
 
 
 @jax.jit
+def _best_of(algorithm: Algorithm, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R P T"]:
+    return _plain(algorithm, _everywhere(algorithm, step.best_of, _stacked(algorithm, ids)))
+
+
+@jax.jit
 def _init(algorithm: Algorithm, key: Key[Array, "*R"], ids: Int32[Array, "*#R P T"] | None) -> State:
     keys = _stacked(algorithm, key)
     if ids is not None:
@@ -227,6 +250,12 @@ def _redraw(algorithm: Algorithm, state: State, proposed: Proposed, first: Int32
 
 
 @functools.partial(jax.jit, donate_argnames="state")
-def _finish(algorithm: Algorithm, state: State, proposed: Proposed, choice: Int32[Array, "*R C"]) -> tuple[State, Info]:
-    arguments = _stacked(algorithm, state), proposed, _stacked(algorithm, choice)
-    return _plain(algorithm, _everywhere(algorithm, step.finish, *arguments, given=(WHOLE, SHARED, WHOLE)))
+def _finish(
+    algorithm: Algorithm,
+    state: State,
+    proposed: Proposed,
+    ids: Int32[Array, "*R C T"],
+    operator: Int32[Array, "*R C"] | None,
+) -> tuple[State, Info]:
+    arguments = _stacked(algorithm, state), proposed, _stacked(algorithm, ids), _stacked(algorithm, operator)
+    return _plain(algorithm, _everywhere(algorithm, step.finish, *arguments, given=(WHOLE, SHARED, WHOLE, WHOLE)))

@@ -74,3 +74,24 @@ class Scorer(Protocol):
                 mean nothing.
         """
         ...
+
+
+@runtime_checkable
+class GuidingScorer(Scorer, Protocol):
+    """What a search with a guide needs beside that."""
+
+    @property
+    def first_scored(self) -> int:
+        """The first optimized token that has a predecessor."""
+        ...
+
+    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> Parents:
+        """What `evaluate` may reuse of prompts, as `gradients` leaves it, by a forward pass alone."""
+        ...
+
+    def log_probs(self, parents: Parents) -> Float32[Array, "N T V"]:
+        """Log-probability of every token at each position of prompts, given the tokens before; 0 before `first_scored`.
+
+        The vocabulary may be filled up behind the tokens that a search may use.
+        """
+        ...

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from epo_jax.axes import Slots, Vocabulary
 from epo_jax.epo.automaton import Automaton
+from epo_jax.epo.guide import Guide
 from epo_jax.epo.scorer import Scorer
 from epo_jax.epo.sharing import Sharing
 
@@ -43,6 +44,7 @@ class Search:
         movable: bool[T], positions whose tokens may be replaced; None for all.
         checked: whether the caller looks at the children of each iteration before they are scored.
         lies: how each leaf of the scorer lies over the axis "data"; None where each device has a whole copy.
+        guide: what guides the search beyond the paper's; None for the paper's.
     """
 
     scorer: Scorer
@@ -62,6 +64,7 @@ class Search:
     movable: Bool[Array, " T"] | None = None
     checked: bool = dataclasses.field(default=False, metadata=STATIC)
     lies: tuple[PartitionSpec, ...] | None = dataclasses.field(default=None, metadata=STATIC)
+    guide: Guide | None = None
 
     def scales(self, dreams: int) -> Float32[Array, " R"]:
         """The scale of each of so many dreams."""

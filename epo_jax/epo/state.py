@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 from jax import Array
 from jaxtyping import Bool, Float32, Int32, Key
 
-from epo_jax.epo.mutate import Proposals
+from epo_jax.epo.guide import Memory
 from epo_jax.epo.scorer import Parents
 
 
@@ -23,6 +24,7 @@ class State:
         cross_entropy: float32[P], in nats/token, likewise.
         iteration: steps made so far; 0 after the initial prompts were scored.
         key: what all randomness is a function of.
+        memory: what a guided search remembers; None in the paper's.
     """
 
     ids: Int32[Array, "*R P T"]
@@ -30,6 +32,7 @@ class State:
     cross_entropy: Float32[Array, "*R P"]
     iteration: Int32[Array, "*R"]
     key: Key[Array, "*R"]
+    memory: Memory | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -61,26 +64,26 @@ class Info:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Proposed:
-    """What the gradients of an iteration left, for the slots that each device has.
+    """What the first half of an iteration left, for the slots that each device has.
 
     Attributes:
-        proposals: the tokens that may replace each token of the parents.
+        proposals: what further alternatives are drawn from; None where there are no more.
         parents: what evaluation reuses of them.
     """
 
-    proposals: Proposals
+    proposals: Any
     parents: Parents
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Alternatives:
-    """Edits that were drawn for each child, of which one is to be chosen: each by itself is a fair draw.
+    """Prompts that were drawn for each child, of which one is to be chosen: each by itself is a fair draw.
 
     Attributes:
-        positions: int32[C, a], where the parent is changed; -1 for a parent that cannot be.
-        tokens: int32[C, a], what is put there.
+        ids: int32[C, a, T]; -1 in the place of one that could not be made.
+        operator: int32[C], the number of the operator that made them, in a guided search.
     """
 
-    positions: Int32[Array, "*R C a"]
-    tokens: Int32[Array, "*R C a"]
+    ids: Int32[Array, "*R C a T"]
+    operator: Int32[Array, "*R C"] | None

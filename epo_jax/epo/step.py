@@ -1,35 +1,43 @@
 """The functions that make an iteration, on one device, to be traced; states always have the axis R of dreams.
 
 An iteration is proposed (gradients, and edits drawn by them), scored, and selected from. Where the caller looks at the
-children in between, it is two programs, and several alternatives are drawn for each child.
+children in between, it is two programs, and several alternatives are drawn for each child. Searches with a guide
+propose and remember in another way, in `guided`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float32, Int32, Key
+from jaxtyping import Bool, Int32, Key
 
+from epo_jax.epo import guided
 from epo_jax.epo.groups import in_groups
-from epo_jax.epo.mutate import Proposals, draw_edits, make_children, random_prompts, top_tokens
+from epo_jax.epo.guide import first_memory
+from epo_jax.epo.mutate import Proposals, make_children, random_prompts, top_tokens
 from epo_jax.epo.scorer import Candidates, Parents, Scores
-from epo_jax.epo.search import DATA_AXIS, MODEL_AXIS, Search
-from epo_jax.epo.select import restart_penalty, select
-from epo_jax.epo.sharing import Units
+from epo_jax.epo.search import MODEL_AXIS, Search
+from epo_jax.epo.select import select
 from epo_jax.epo.state import Alternatives, Info, Proposed, State
+from epo_jax.epo.work import (
+    UNSCORED,
+    Children,
+    Device,
+    Work,
+    given_children,
+    no_info,
+    penalties_of,
+    restart_penalties,
+    scored_children,
+    together,
+    work_of,
+)
 
-# Every draw is made from fold_in(key, iteration), split by use.
-CHILDREN, RESTART = 0, 1
 # Alternatives that are drawn for each child at a time.
 ALTERNATIVES = 8
-# In the place of the first token of a child that was not scored.
-UNSCORED = -1
-
-Device = int | Int32[Array, ""]
 
 
 def random_ids(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R P T"]:
@@ -41,61 +49,79 @@ def random_ids(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R P T"]:
 
 def initial(search: Search, key: Key[Array, " R"], ids: Int32[Array, "R P T"] | None) -> State:
     """`Algorithm.init`."""
-    dreams, population, length = key.shape[0], search.population, search.length
     if ids is None:
         ids = random_ids(search, key)
-    nobody = jnp.zeros(dreams * population, jnp.int32)
-    dream = jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), population)
-    prompts = Candidates(ids.reshape(-1, length), nobody, dream)
-    scores = search.scorer.evaluate(None, prompts, nobody, jnp.full_like(nobody, length))
-    shape = (dreams, population)
-    iteration = jnp.zeros(dreams, jnp.int32)
+    scores = scores_of(search, ids)
+    memory = None if search.guide is None else first_memory(search.guide, ids, scores.feature, scores.cross_entropy)
     # A copy, since the state's memory is given away and the caller's key is the caller's.
-    return State(ids, scores.feature.reshape(shape), scores.cross_entropy.reshape(shape), iteration, jnp.copy(key))
+    key, iteration = jnp.copy(key), jnp.zeros(len(ids), jnp.int32)
+    return State(ids, scores.feature, scores.cross_entropy, iteration, key, memory)
+
+
+def best_of(search: Search, _: Device, ids: Int32[Array, "R N T"]) -> Int32[Array, "R P T"]:
+    """`Algorithm.best_of`; every device finds the same."""
+    return guided.best_of(search, ids, scores_of(search, ids))
+
+
+def scores_of(search: Search, ids: Int32[Array, "R N T"]) -> Scores:
+    """Scores [R, N] of whole prompts."""
+    dreams, count, length = ids.shape
+    nobody = jnp.zeros(dreams * count, jnp.int32)
+    prompts = Candidates(ids.reshape(-1, length), nobody, jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), count))
+    scores = search.scorer.evaluate(None, prompts, nobody, jnp.full_like(nobody, length))
+    return jax.tree.map(lambda values: values.reshape(dreams, count), scores)
 
 
 def iterate(search: Search, device: Device, state: State) -> tuple[State, Info]:
     """`Algorithm.step`."""
-    work = _work(search, device, state)
-    return _selected(search, state, _children(search, work, *_gradients(search, work)))
+    work = work_of(search, device, state)
+    if search.guide is not None:
+        edits, parents = guided.edits_of(search, work, state)
+        new, operator = guided.chosen(search, work, state, edits, 1)
+        made = scored_children(search, work, state, new[:, :, 0], parents)
+        return guided.selected(search, state, made, together(search, operator.reshape(-1)))
+    proposals, parents = _gradients(search, work)
+    new, _ = make_children(work.keys, work.ids, proposals, work.numbers)
+    new = jnp.where(proposals.any_usable[:, None, None], new, UNSCORED)
+    return _selected(search, state, scored_children(search, work, state, new, parents))
 
 
 def propose(search: Search, device: Device, state: State) -> tuple[Proposed, Alternatives]:
     """`Algorithm.propose`."""
-    work = _work(search, device, state)
+    work = work_of(search, device, state)
+    if search.guide is not None:
+        edits, parents = guided.edits_of(search, work, state)
+        new, operator = guided.chosen(search, work, state, edits, search.guide.oversample)
+        ids = together(search, new.reshape(-1, *new.shape[2:]))
+        return Proposed(None, parents), Alternatives(ids, together(search, operator.reshape(-1)))
     proposed = Proposed(*_gradients(search, work))
-    return proposed, _alternatives(search, work, proposed, 0)
+    return proposed, _alternatives(search, work, proposed.proposals, 0)
 
 
 def redraw(
     search: Search, device: Device, state: State, proposed: Proposed, first: int | Int32[Array, ""]
 ) -> Alternatives:
     """`Algorithm.redraw`."""
-    return _alternatives(search, _work(search, device, state), proposed, first)
+    return _alternatives(search, work_of(search, device, state), proposed.proposals, first)
 
 
 def finish(
-    search: Search, device: Device, state: State, proposed: Proposed, choice: Int32[Array, "R C"]
+    search: Search,
+    device: Device,
+    state: State,
+    proposed: Proposed,
+    ids: Int32[Array, "R C T"],
+    operator: Int32[Array, "R C"] | None,
 ) -> tuple[State, Info]:
     """`Algorithm.finish`."""
-    work = _work(search, device, state)
-    chosen = choice.reshape(search.sharing.slots, search.children)[work.units.slot[:, None], work.numbers]
-    return _selected(search, state, _children(search, work, proposed.proposals, proposed.parents, chosen))
+    work = work_of(search, device, state)
+    made = scored_children(search, work, state, given_children(search, work, ids), proposed.parents)
+    return _selected(search, state, made) if operator is None else guided.selected(search, state, made, operator)
 
 
 def advance(search: Search, device: Device, state: State, steps: Int32[Array, ""], capacity: int) -> tuple[State, Info]:
     """`Algorithm.advance`."""
-    dreams, count = state.iteration.shape[0], search.population * search.children
-    nothing = Info(
-        iteration=jnp.zeros(dreams, jnp.int32),
-        ids=jnp.zeros((dreams, count, search.length), jnp.int32),
-        feature=jnp.zeros((dreams, count), jnp.float32),
-        cross_entropy=jnp.zeros((dreams, count), jnp.float32),
-        scored=jnp.zeros((dreams, count), jnp.bool_),
-        first_edit=jnp.zeros((dreams, count), jnp.int32),
-        selected=jnp.zeros((dreams, search.population), jnp.int32),
-        restart_penalty=jnp.full(dreams, jnp.nan, jnp.float32),
-    )
+    nothing = no_info(search, state.iteration.shape[0])
 
     def maybe(state: State, number: Int32[Array, ""]) -> tuple[State, Info]:
         return jax.lax.cond(
@@ -105,46 +131,7 @@ def advance(search: Search, device: Device, state: State, steps: Int32[Array, ""
     return jax.lax.scan(maybe, state, jnp.arange(capacity))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Work:
-    """What one device does in an iteration: u parts of slots, each with n children.
-
-    Attributes:
-        units: the parts.
-        numbers: int32[u, n], the children's; within bounds where nothing is to be made, too.
-        dream: int32[u].
-        ids: int32[u, T], the parents.
-        penalties: float32[u], in units of the feature.
-        keys: of the iteration and the slots.
-    """
-
-    units: Units
-    numbers: Int32[Array, "u n"]
-    dream: Int32[Array, " u"]
-    ids: Int32[Array, "u T"]
-    penalties: Float32[Array, " u"]
-    keys: Key[Array, " u"]
-
-
-def _work(search: Search, device: Device, state: State) -> _Work:
-    units = search.sharing.of(device)
-    dream, slot = units.slot // search.population, units.slot % search.population
-    key = _keys(state)[dream]
-    return _Work(
-        units=units,
-        numbers=jnp.minimum(units.numbers, search.children - 1),
-        dream=dream,
-        ids=state.ids.reshape(-1, search.length)[units.slot],
-        penalties=search.scales(state.iteration.shape[0])[dream] * search.penalties[slot],
-        keys=jax.vmap(lambda one, slot: jax.random.fold_in(jax.random.fold_in(one, CHILDREN), slot))(key, slot),
-    )
-
-
-def _keys(state: State) -> Key[Array, " R"]:
-    return jax.vmap(jax.random.fold_in)(state.key, state.iteration + 1)
-
-
-def _gradients(search: Search, work: _Work) -> tuple[Proposals, Parents]:
+def _gradients(search: Search, work: Work) -> tuple[Proposals, Parents]:
     def group(part: tuple[Array, Array, Array]) -> tuple[Proposals, Parents]:
         gradients, parents = search.scorer.gradients(*part)
         usable, shared = _usable(search, part[0]), search.model_parts
@@ -163,56 +150,16 @@ def _usable(search: Search, ids: Int32[Array, "N T"]) -> Bool[Array, "*N V"]:
     return usable
 
 
-def _alternatives(search: Search, work: _Work, proposed: Proposed, first: int | Int32[Array, ""]) -> Alternatives:
-    def draw(number: Int32[Array, ""]) -> tuple[Int32[Array, "u n"], Int32[Array, "u n"]]:
-        return draw_edits(work.keys, proposed.proposals, work.numbers, jnp.full_like(work.numbers, number))
+def _alternatives(search: Search, work: Work, proposals: Proposals, first: int | Int32[Array, ""]) -> Alternatives:
+    def draw(number: Int32[Array, ""]) -> Int32[Array, "u n T"]:
+        return make_children(work.keys, work.ids, proposals, work.numbers, jnp.full_like(work.numbers, number))[0]
 
-    edits = jax.vmap(draw, out_axes=-1)(first + jnp.arange(ALTERNATIVES, dtype=jnp.int32))
-    possible = proposed.proposals.any_usable[:, None, None]
-    positions, tokens = (_together(search, jnp.where(possible, edit, -1).reshape(-1, ALTERNATIVES)) for edit in edits)
-    return Alternatives(positions, tokens)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Children:
-    ids: Int32[Array, "R C T"]
-    feature: Float32[Array, "R C"]
-    cross_entropy: Float32[Array, "R C"]
-    scored: Bool[Array, "R C"]
-    first_edit: Int32[Array, "R C"]
+    ids = jax.vmap(draw, out_axes=2)(first + jnp.arange(ALTERNATIVES, dtype=jnp.int32))
+    ids = jnp.where(proposals.any_usable[:, None, None, None], ids, UNSCORED)
+    return Alternatives(together(search, ids.reshape(-1, *ids.shape[2:])), None)
 
 
-def _children(
-    search: Search, work: _Work, proposals: Proposals, parents: Parents, chosen: Int32[Array, "u n"] | None = None
-) -> _Children:
-    """All dreams' children with their scores; each device makes its share, and only ids and scores travel."""
-    length = search.length
-    made = work.units.used & proposals.any_usable[:, None]
-    if chosen is not None:
-        made, chosen = made & (chosen >= 0), jnp.maximum(chosen, 0)
-    new, edits = make_children(work.keys, work.ids, proposals, work.numbers, chosen)
-    count, each = work.numbers.shape
-    which = jnp.repeat(jnp.arange(count, dtype=jnp.int32), each)
-    candidates = Candidates(new.reshape(-1, length), which, jnp.repeat(work.dream, each))
-    lengths = jnp.where(made.reshape(-1), length, 0).astype(jnp.int32)
-    scores = search.scorer.evaluate(parents, candidates, edits.reshape(-1), lengths)
-    ids = jnp.where(made.reshape(-1, 1), candidates.ids, UNSCORED)
-    parts = (ids, scores.feature, scores.cross_entropy, edits.reshape(-1))
-    ids, feature, cross_entropy, first_edit = (_together(search, part) for part in parts)
-    # What was not scored is no number, which is worse than everything.
-    scored = ids[..., 0] != UNSCORED
-    feature, cross_entropy = (jnp.where(scored, score, jnp.nan) for score in (feature, cross_entropy))
-    return _Children(ids, feature, cross_entropy, scored, first_edit)
-
-
-def _together(search: Search, array: Array) -> Array:
-    """What all devices made for their children, [u * n, ...], as [R, C, ...]."""
-    if search.mesh is not None:
-        array = jax.lax.all_gather(array, DATA_AXIS, tiled=True)
-    return search.sharing.together(array).reshape(search.dreams or 1, -1, *array.shape[1:])
-
-
-def _selected(search: Search, state: State, made: _Children) -> tuple[State, Info]:
+def _selected(search: Search, state: State, made: Children) -> tuple[State, Info]:
     iteration = state.iteration + 1
     # The parents' scores are those that they were selected under: the gradient pass computes others, equal but for
     # rounding, and taking those could let a slot's objective fall.
@@ -220,15 +167,10 @@ def _selected(search: Search, state: State, made: _Children) -> tuple[State, Inf
         jnp.concatenate([state.feature, made.feature], axis=1),
         jnp.concatenate([state.cross_entropy, made.cross_entropy], axis=1),
     )
-    restart = jax.vmap(restart_penalty, (0, 0, None, None))(
-        jax.vmap(lambda one: jax.random.fold_in(one, RESTART))(_keys(state)),
-        iteration,
-        search.restart_every,
-        search.restart_bounds,
-    )
+    restart = restart_penalties(search, state)
     # What is best for feature / scale - penalty * cross_entropy is so for feature - scale * penalty * cross_entropy.
     scale = search.scales(state.iteration.shape[0])
-    selected = jax.vmap(select)(pool, scale[:, None] * search.penalties, scale * restart)
+    selected = jax.vmap(select)(pool, penalties_of(search, state), scale * restart)
     ids = jnp.take_along_axis(jnp.concatenate([state.ids, made.ids], axis=1), selected[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, selected, axis=1), pool)
     new = State(ids, kept.feature, kept.cross_entropy, iteration, state.key)

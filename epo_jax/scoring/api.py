@@ -16,6 +16,7 @@ from epo_jax.axes import Prompts
 from epo_jax.config import EPOConfig
 from epo_jax.constraints import Constraints, allowed_mask, rules_of
 from epo_jax.epo import Algorithm, Candidates, Scores
+from epo_jax.epo.guide import guide_of
 from epo_jax.epo.objective import penalty_grid
 from epo_jax.errors import EpoError
 from epo_jax.features.base import Feature
@@ -114,6 +115,7 @@ def build(
         gradients_at_once=max(1, rows_of_logits(scorer.vocabulary) // config.length),
         mesh=mesh,
         scale=jnp.asarray([one.unit for one in scale], jnp.float32),
+        guide=guide_of(config),
         **vars(rules),
     )
     sharing = algorithm.sharing

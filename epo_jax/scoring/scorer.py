@@ -100,31 +100,14 @@ class LanguageModelScorer:
             float32[N, T, V], and what evaluation needs of these prompts.
         """
         decoder, length, first = self.decoder, ids.shape[1], self.first_scored
-        sequences = self.after_prefix(ids, dream)
-        embeddings = decoder.embed(sequences, len(self.prefix) + jnp.arange(sequences.shape[1]))
+        embeddings = self._embedded(ids, dream)
         lengths = jnp.full(ids.shape[0], length, jnp.int32)
-        shown = self.shown(lengths, length)
-        past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
 
         def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"] | None]]:
             inputs = jnp.concatenate([tokens, embeddings[:, length:]], axis=1)
-            values, hidden, cache = run(decoder, self.features, dream, inputs, following(sequences), shown, past)
-            predictors = predictors_of(hidden[:, :length], before)
-            logits, nats = None, jnp.zeros((ids.shape[0], length - first), jnp.float32)
-            normalizer = nats
-            if self.fluency:
-                logits = decoder.unembed(predictors[:, first:])
-                nats, normalizer = surprisal(logits, ids[:, first:])
-            objective = self.totals(values, dream, lengths) - penalties * nats.mean(axis=-1)
-            unscored = ((0, 0), (first, 0))
-            parents = ParentRows(
-                keys_values=jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), cache),
-                predictors=predictors,
-                normalizer=jnp.pad(normalizer, unscored),
-                surprisal=jnp.pad(nats, unscored),
-                values=values,
-            )
-            return objective.sum(), (parents, logits)
+            parents, logits = self._rows_of(decoder, ids, dream, inputs)
+            nats = parents.surprisal[:, first:].mean(axis=-1)
+            return (self.totals(parents.values, dream, lengths) - penalties * nats).sum(), (parents, logits)
 
         of_embeddings, (parents, logits) = jax.grad(total, has_aux=True)(embeddings[:, :length])
         gradient = decoder.embedding_gradient(of_embeddings)
@@ -133,6 +116,45 @@ class LanguageModelScorer:
         share = (penalties / (length - first))[:, None, None]
         of_labels = share * (logits - parents.normalizer[:, first:, None])
         return gradient + jnp.pad(of_labels, ((0, 0), (first, 0), (0, 0))), parents
+
+    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> ParentRows:
+        """What evaluation needs of prompts, by a forward pass; see `gradients`."""
+        return self._rows_of(self.decoder, ids, dream, self._embedded(ids, dream))[0]
+
+    def log_probs(self, parents: ParentRows) -> Float32[Array, "N T V"]:
+        """Log-probability of every token at each position, given those before; 0 where a token has no predecessor."""
+        logits = self.decoder.unembed(parents.predictors[:, self.first_scored :])
+        found = logits - parents.normalizer[:, self.first_scored :, None]
+        return jnp.pad(found, ((0, 0), (self.first_scored, 0), (0, 0)))
+
+    def _embedded(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> Hidden:
+        sequences = self.after_prefix(ids, dream)
+        return self.decoder.embed(sequences, len(self.prefix) + jnp.arange(sequences.shape[1]))
+
+    def _rows_of(
+        self, decoder: Decoder, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], inputs: Hidden
+    ) -> tuple[ParentRows, Float32[Array, "N scored V"] | None]:
+        """What is kept of prompts, given the embeddings of all their tokens, and the logits of scored ones."""
+        length, first = ids.shape[1], self.first_scored
+        shown = self.shown(jnp.full(ids.shape[0], length, jnp.int32), length)
+        past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
+        next_tokens = following(self.after_prefix(ids, dream))
+        values, hidden, cache = run(decoder, self.features, dream, inputs, next_tokens, shown, past)
+        predictors = predictors_of(hidden[:, :length], before)
+        logits, nats = None, jnp.zeros((ids.shape[0], length - first), jnp.float32)
+        normalizer = nats
+        if self.fluency:
+            logits = decoder.unembed(predictors[:, first:])
+            nats, normalizer = surprisal(logits, ids[:, first:])
+        unscored = ((0, 0), (first, 0))
+        parents = ParentRows(
+            keys_values=jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1), cache),
+            predictors=predictors,
+            normalizer=jnp.pad(normalizer, unscored),
+            surprisal=jnp.pad(nats, unscored),
+            values=values,
+        )
+        return parents, logits
 
     def evaluate(
         self,

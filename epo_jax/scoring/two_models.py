@@ -90,6 +90,20 @@ class TwoModelScorer:
         fluent = jnp.pad(fluent[..., :width], ((0, 0), (0, 0), (0, max(0, width - fluent.shape[2]))))
         return found + fluent, (parents, more)
 
+    @property
+    def first_scored(self) -> int:
+        """The first optimized token that has a predecessor."""
+        return self.fluency.first_scored
+
+    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> tuple[ParentRows, ParentRows]:
+        """What evaluation needs of prompts, by forward passes of both models."""
+        return self.feature.parents(ids, dream), self.fluency.parents(ids, jnp.zeros_like(dream))
+
+    def log_probs(self, parents: tuple[ParentRows, ParentRows]) -> Float32[Array, "N T V"]:
+        """Log-probabilities under the model that fluency is of, as wide as the first one's vocabulary."""
+        found, width = self.fluency.log_probs(parents[1]), self.feature.vocabulary
+        return jnp.pad(found[..., :width], ((0, 0), (0, 0), (0, max(0, width - found.shape[2]))))
+
     def evaluate(
         self,
         parents: tuple[ParentRows, ParentRows] | None,

@@ -1,4 +1,4 @@
-"""Searches that an `EPOConfig` describes: the paper's, and greedy coordinate gradient (GCG)."""
+"""Searches that an `EPOConfig` describes: the paper's, ours, and greedy coordinate gradient (GCG)."""
 
 from __future__ import annotations
 
@@ -8,33 +8,27 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jaxtyping import Int32
 from numpy.typing import ArrayLike
 
 import epo_jax
+from epo_jax.config import BEST
+from epo_jax.dream.start_pool import start_pool, start_rows
 from epo_jax.epo.state import Info
-from epo_jax.scoring.scale import NONE
-from judging.rows import GRADIENT
+from judging.rows import GRADIENT, PARENT
 from judging.task import Task
 from judging.trace import Trace
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Starts:
-    """What a search starts from.
-
-    Attributes:
-        ids: int32[P, T].
-        rows: that finding them took, beside scoring them.
-    """
-
-    ids: Int32[np.ndarray, "P T"]
-    rows: int
 
 
 def paper(task: Task) -> Trace:
     """Evolutionary Prompt Optimization exactly as the paper has it."""
     return evolved(task, task.config)
+
+
+def best(task: Task) -> Trace:
+    """The search that `search="best"` stands for; how it starts is part of it."""
+    return evolved(task, dataclasses.replace(task.config, search=BEST))
 
 
 def gcg(task: Task) -> Trace:
@@ -50,41 +44,45 @@ def gcg(task: Task) -> Trace:
     return evolved(task, config)
 
 
-def evolved(task: Task, config: epo_jax.EPOConfig, starts: Starts | None = None, scale: str | float = NONE) -> Trace:
+def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     """Search until the budget is used.
 
     Args:
         task: what for, with which budget.
         config: settings of the search, whose iterations do not count.
-        starts: initial prompts; by default random ones, which take no rows to find.
-        scale: what objectives take the feature against, as `epo_jax.build` has it.
     """
-    algorithm = epo_jax.build(task.lm, epo_jax.parse_feature(task.feature, task.lm), config, scale=scale)
+    algorithm = epo_jax.build(task.lm, epo_jax.parse_feature(task.feature, task.lm), config)
     key = jax.random.key(task.seed, impl="threefry2x32")
-    ids = None if starts is None else jnp.asarray(starts.ids, jnp.int32)
     # Compiled before the clock runs.
-    jax.block_until_ready(algorithm.step(algorithm.init(key, ids)))
+    jax.block_until_ready(algorithm.step(algorithm.init(key, _starts(task, config, algorithm))))
     began = time.perf_counter()
-    state = algorithm.init(key, ids)
-    spent = 0 if starts is None else starts.rows
+    state = algorithm.init(key, _starts(task, config, algorithm))
     initial = np.full(config.population, config.length)
+    spent = start_rows(config)
     parts = [_part(state.ids, state.feature, state.cross_entropy, spent + np.cumsum(initial), began)]
     spent += int(initial.sum())
+    parent_rows = PARENT if algorithm.guide is not None and not algorithm.guide.reads_gradient else GRADIENT
     while spent < task.budget:
         state, info = algorithm.step(state)
-        part, spent = _iteration(info, config, spent, began)
+        part, spent = _iteration(info, config, spent, parent_rows, began)
         parts.append(part)
     return Trace.joined(parts).until(task.budget)
 
 
-def _iteration(info: Info, config: epo_jax.EPOConfig, spent: int, began: float) -> tuple[Trace, int]:
+def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "P T"] | None:
+    """What a search with a guide starts from; None for random prompts."""
+    pool = start_pool(task.lm, config, [task.seed], epo_jax.Template(), np.asarray(algorithm.allowed))
+    return None if pool is None else algorithm.best_of(jnp.asarray(pool[0]))
+
+
+def _iteration(info: Info, config: epo_jax.EPOConfig, spent: int, parent_rows: int, began: float) -> tuple[Trace, int]:
     """The children of an iteration, and all rows that were run up to its end."""
     scored = np.asarray(info.scored)
     ids, feature, cross_entropy, first_edit = (
         part[scored] for part in jax.device_get((info.ids, info.feature, info.cross_entropy, info.first_edit))
     )
-    # Gradients come before the first child.
-    spent += config.population * GRADIENT * config.length
+    # The parents come before the first child.
+    spent += config.population * parent_rows * config.length
     rows = spent + np.cumsum(config.length - first_edit.astype(np.int64))
     return _part(ids, feature, cross_entropy, rows, began), int(rows.max(initial=spent))
 

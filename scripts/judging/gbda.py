@@ -25,7 +25,6 @@ from jaxtyping import Float32, Int32
 from epo_jax.axes import PRNGKey
 from epo_jax.epo import Candidates, Scores
 from judging.relaxed import (
-    GRADIENT_ROWS,
     Relaxation,
     Scored,
     check_budget,
@@ -34,6 +33,7 @@ from judging.relaxed import (
     scored,
     trace_of,
 )
+from judging.rows import GRADIENT
 from judging.task import Task
 from judging.trace import Trace
 
@@ -89,7 +89,7 @@ def gbda(task: Task) -> Trace:
             if done % per_run == 0:
                 state = _start(relaxation, key_of(task), done // per_run)
             state = _step(relaxation, state, done)
-            rows, done = rows + GRADIENT_ROWS * relaxation.rows, done + 1
+            rows, done = rows + GRADIENT * relaxation.rows, done + 1
         for number in range(draws):
             rows += relaxation.rows
             ids, scores = _draw(relaxation, state, done, number)
@@ -104,7 +104,7 @@ def _rounds(budget: int, rows: int) -> Iterator[tuple[int, int]]:
         budget: rows.
         rows: of a draw, a prompt for each penalty.
     """
-    step = GRADIENT_ROWS * rows
+    step = GRADIENT * rows
     whole, left = divmod(budget, INTERVAL * step + DRAWS * rows)
     for _ in range(whole):
         yield INTERVAL, DRAWS

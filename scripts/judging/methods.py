@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from judging.dataset import dataset
 from judging.drawn import random, samples
-from judging.evolution import gcg, paper
+from judging.evolution import best, gcg, paper
+from judging.gbda import gbda
+from judging.pez import pez
 from judging.task import Task
 from judging.trace import Trace
 
@@ -14,12 +16,15 @@ Method = Callable[[Task], Trace]
 
 METHODS: Mapping[str, Method] = {
     "paper": paper,
+    "best": best,
     "gcg": gcg,
     "random": random,
     "samples": samples,
     "dataset": dataset,
+    "pez": pez,
+    "gbda": gbda,
 }
 # Those that the settings of a search mean something to.
-SEARCHES = ("paper", "gcg")
+SEARCHES = ("paper", "best", "gcg")
 REFERENCE = "paper"
 READS_CORPUS = ("dataset",)

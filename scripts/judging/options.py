@@ -18,7 +18,7 @@ def parse_options(text: str) -> dict[str, Any]:
     """
     known = [field.name for field in dataclasses.fields(epo_jax.EPOConfig)]
     found: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
+    for part in filter(None, text.split(";")):
         name, equals, value = part.partition("=")
         if not equals or name not in known:
             raise EpoError(f"--search_options={part}: must be name=value, the name one of {', '.join(known)}")

@@ -26,7 +26,6 @@ from epo_jax.epo import Scores
 from epo_jax.epo.mutate import random_prompts
 from epo_jax.scoring.forward import surprisal
 from judging.relaxed import (
-    GRADIENT_ROWS,
     Relaxation,
     Scored,
     check_budget,
@@ -35,6 +34,7 @@ from judging.relaxed import (
     scored,
     trace_of,
 )
+from judging.rows import GRADIENT
 from judging.task import Task
 from judging.trace import Trace
 
@@ -87,7 +87,7 @@ def pez(task: Task) -> Trace:
         EpoError: a feature or settings that the model cannot serve, or a budget below one step's.
     """
     relaxation = relaxation_of(task)
-    cost = GRADIENT_ROWS * relaxation.rows
+    cost = GRADIENT * relaxation.rows
     check_budget(task, cost)
     geometry = _geometry(relaxation)
     state = _start(relaxation, geometry, key_of(task))

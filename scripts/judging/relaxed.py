@@ -22,9 +22,6 @@ from epo_jax.scoring.scorer import LanguageModelScorer, following
 from judging.task import Task
 from judging.trace import Trace
 
-# Rows of a token whose gradient is taken: forward, and a backward pass as dear as two.
-GRADIENT_ROWS = 3
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

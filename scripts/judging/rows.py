@@ -5,6 +5,7 @@ A row is the position of one token run forward through the model's layers. Of T 
 - a prompt scored whole costs T rows,
 - a candidate that equals its parent before its first edited position, and is run from there on, T minus that position,
 - a prompt with its gradient 3 T: a forward pass, and a backward pass that is as dear as two,
+- a prompt that others are made of without its gradient T,
 - a token that is sampled from the model, or read in a corpus, 1.
 
 What is not counted: a BOS, where the tokenizer adds one, and the head that turns a token's last values into logits.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import epo_jax
 
-GRADIENT = 3
+GRADIENT, PARENT = 3, 1
 
 
 def budget_of(config: epo_jax.EPOConfig) -> int:

@@ -1,0 +1,74 @@
+"""The many prompts among which a guided search finds those that it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from epo_jax.config import EPOConfig
+from epo_jax.dream.starts import Keep, samples
+from epo_jax.epo.mutate import random_prompts
+from epo_jax.models import LanguageModel
+from epo_jax.parallel.placing import fetched
+from epo_jax.scoring import Template
+from epo_jax.scoring.template import frozen_tokens
+
+# Random prompts are drawn with a number of their own, beside the samples'.
+RANDOM = 2**16
+
+
+def start_pool(
+    lm: LanguageModel,
+    config: EPOConfig,
+    seeds: Sequence[int],
+    template: Template,
+    allowed: Bool[np.ndarray, " V"],
+    keep: Keep | None = None,
+) -> Int32[np.ndarray, "R N T"] | None:
+    """Samples of the model, as they follow the template's prefix, and random prompts, for each dream its own.
+
+    Args:
+        lm: the model.
+        config: of a guided search.
+        seeds: of the dreams.
+        template: frozen text.
+        allowed: bool[V], tokens that they may hold.
+        keep: which prompts may stay; samples are drawn anew, of random ones those that may not are left out.
+
+    Returns:
+        int32[R, N, T], at least as many as there are slots; None where the settings ask for none.
+
+    Raises:
+        EpoError: too few samples that may stay.
+    """
+    options = config.options
+    if options is None or not options.model_starts + options.random_starts:
+        return None
+    prefix = frozen_tokens(lm, template).prefix
+    pools = []
+    for seed in seeds:
+        parts = [np.zeros((0, config.length), np.int32)]
+        if options.random_starts:
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), 0), RANDOM)
+            drawn = random_prompts(key, jnp.asarray(allowed), options.random_starts, config.length)
+            random = np.asarray(fetched(drawn))
+            parts.append(random if keep is None else random[keep(random)])
+        # Where few random ones stay, the model's own fill up.
+        more = max(options.model_starts, config.population - len(parts[-1]))
+        parts.append(samples(lm, config, more, seed, prefix, allowed, keep))
+        pools.append(np.concatenate(parts))
+    # Dreams of one program have pools of one size.
+    size = min(map(len, pools))
+    return np.stack([pool[len(pool) - size :] for pool in pools])
+
+
+def start_rows(config: EPOConfig) -> int:
+    """Rows of tokens that are run for one dream's pool: samples are drawn, and all prompts scored."""
+    options = config.options
+    if options is None:
+        return 0
+    return config.length * (2 * options.model_starts + options.random_starts)

@@ -1,0 +1,207 @@
+"""What guides a search beyond the paper's: settings, and what is remembered from iteration to iteration."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float32, Int32
+
+from epo_jax.config import EPOConfig
+from epo_jax.epo.archive import places_for, remember
+from epo_jax.epo.operators import OPERATORS
+from epo_jax.errors import EpoError
+
+STATIC = {"static": True}
+SUCCESS, GRADIENT, FRONTIER = "success", "gradient", "frontier"
+
+# What an operator or position counts as having tried and won before anything is known of it.
+TRIED, WON = 0.5, 0.05
+# What of these counts stays from one iteration to the next: about 30 iterations are looked back on.
+STAYS = 0.97
+# The least share of each of n operators or positions is this over n, so that it can prove itself later.
+LEAST_SHARE = 0.3
+# Nats/token between the ends of a frontier, over which its height is taken to rise.
+WIDTH = 6.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Guide:
+    """Settings of a guided search.
+
+    Attributes:
+        shares: float32[O], of children for each operator, to begin with.
+        adaptation: float32[], the power of an operator's success that its share follows; 0 for fixed shares.
+        noise: float32[], nats/token by which changes of the objective scatter beside what is known of them.
+        kept: int32[2], tokens of the greatest gradient that are drawn from in the first and in the last iteration.
+        iterations: int32[], over which that changes.
+        operators: their names, O of them.
+        oversample: edits that are drawn for each child.
+        positions: what positions are chosen by.
+        distinct: whether slots hold different prompts.
+        follows: whether penalties are in units of the frontier's slope.
+        places: of the filter that knows scored prompts; 0 for none.
+    """
+
+    shares: Float32[Array, " O"]
+    adaptation: Float32[Array, ""]
+    noise: Float32[Array, ""]
+    kept: Int32[Array, "2"]
+    iterations: Int32[Array, ""]
+    operators: tuple[str, ...] = dataclasses.field(metadata=STATIC)
+    oversample: int = dataclasses.field(metadata=STATIC)
+    positions: str = dataclasses.field(metadata=STATIC)
+    distinct: bool = dataclasses.field(metadata=STATIC)
+    follows: bool = dataclasses.field(metadata=STATIC)
+    places: int = dataclasses.field(metadata=STATIC)
+
+    @property
+    def reads_gradient(self) -> bool:
+        """Whether iterations begin with gradients; otherwise parents are only run forward."""
+        return self.positions == GRADIENT or any(OPERATORS[name].reads_gradient for name in self.operators)
+
+    def kept_at(self, iteration: Int32[Array, "*R"]) -> Int32[Array, "*R"]:
+        """Tokens of the greatest gradient that are drawn from, falling or rising by equal factors."""
+        done = jnp.clip(iteration / jnp.maximum(self.iterations, 1), 0, 1)
+        start, end = self.kept.astype(jnp.float32)
+        return jnp.round(start * (end / start) ** done).astype(jnp.int32)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What a guided search remembers.
+
+    Attributes:
+        tried: float32[P, O, T], children of each slot's member by operator and first edit, old ones fading.
+        won: float32[P, O, T], those of them that a slot took.
+        filled: bool[M], of prompts that were scored; see `archive`.
+        lowest: float32[2], feature and cross-entropy of the most fluent prompt that any slot held.
+        highest: float32[], the greatest feature.
+    """
+
+    tried: Float32[Array, "*R P O T"]
+    won: Float32[Array, "*R P O T"]
+    filled: Bool[Array, "*R M"]
+    lowest: Float32[Array, "*R 2"]
+    highest: Float32[Array, "*R"]
+
+    def slope(self) -> Float32[Array, "*R"]:
+        """How much the feature rises with each nat/token along the frontier."""
+        rise = self.highest - self.lowest[..., 0]
+        return jnp.where(rise > 0, rise, 1.0) / WIDTH
+
+
+def guide_of(config: EPOConfig) -> Guide | None:
+    """What guides a search with these settings; None for the paper's.
+
+    Raises:
+        EpoError: an operator that there is not.
+    """
+    options = config.options
+    if options is None:
+        return None
+    shares = options.shares()
+    for name in shares:
+        if name not in OPERATORS:
+            raise EpoError(f"--operators={options.operators}: {name!r} is not one of {', '.join(OPERATORS)}")
+    scored = config.population * (1 + config.iterations * config.children)
+    numbers = jnp.asarray(list(shares.values()), jnp.float32)
+    return Guide(
+        shares=numbers / numbers.sum(),
+        adaptation=jnp.float32(options.adaptation),
+        noise=jnp.float32(options.noise),
+        kept=jnp.asarray([options.kept_first, options.kept_last], jnp.int32),
+        iterations=jnp.int32(config.iterations),
+        operators=tuple(shares),
+        oversample=options.oversample,
+        positions=options.positions,
+        distinct=options.distinct,
+        follows=options.penalties == FRONTIER,
+        places=places_for(scored) if options.archive else 0,
+    )
+
+
+def first_memory(
+    guide: Guide, ids: Int32[Array, "R P T"], feature: Float32[Array, "R P"], cross_entropy: Float32[Array, "R P"]
+) -> Memory:
+    """What is remembered after the initial prompts."""
+    dreams, population, length = ids.shape
+    shape = (dreams, population, len(guide.operators), length)
+    filled = jnp.zeros((dreams, guide.places), jnp.bool_)
+    if guide.places:
+        filled = jax.vmap(remember)(filled, ids, jnp.ones((dreams, population), jnp.bool_))
+    beyond = jnp.full((dreams, 2), jnp.inf, jnp.float32)
+    before = Memory(
+        jnp.full(shape, TRIED, jnp.float32), jnp.full(shape, WON, jnp.float32), filled, beyond, -beyond[:, 0]
+    )
+    return with_range(before, feature, cross_entropy)
+
+
+def with_range(memory: Memory, feature: Float32[Array, "R n"], cross_entropy: Float32[Array, "R n"]) -> Memory:
+    """The memory after more prompts, of which the most fluent one and the greatest feature may count."""
+    fine = jnp.isfinite(feature) & jnp.isfinite(cross_entropy)
+    nats = jnp.where(fine, cross_entropy, jnp.inf)
+    place = jnp.argmin(nats, axis=1, keepdims=True)
+    found = jnp.concatenate([jnp.take_along_axis(values, place, axis=1) for values in (feature, nats)], axis=1)
+    lowest = jnp.where(found[:, 1:] < memory.lowest[:, 1:], found, memory.lowest)
+    highest = jnp.maximum(memory.highest, jnp.where(fine, feature, -jnp.inf).max(axis=1))
+    return dataclasses.replace(memory, lowest=lowest, highest=highest)
+
+
+def with_children(
+    memory: Memory,
+    operator: Int32[Array, "R C"],
+    first_edit: Int32[Array, "R C"],
+    scored: Bool[Array, "R C"],
+    taken: Bool[Array, "R C"],
+) -> Memory:
+    """The memory after children of all slots, slot by slot, of which some were taken by a slot."""
+
+    def count(
+        before: Float32[Array, "P O T"], operator: Array, position: Array, counts: Bool[Array, " C"]
+    ) -> Float32[Array, "P O T"]:
+        slots = before.shape[0]
+        slot = jnp.repeat(jnp.arange(slots), operator.shape[0] // slots)
+        return (STAYS * before).at[slot, operator, position].add(counts.astype(jnp.float32))
+
+    both = [
+        jax.vmap(count)(before, operator, first_edit, counts)
+        for before, counts in ((memory.tried, scored), (memory.won, taken))
+    ]
+    return dataclasses.replace(memory, tried=both[0], won=both[1])
+
+
+def operator_shares(guide: Guide, memory: Memory) -> Float32[Array, "R P O"]:
+    """The share of each operator among a slot's children, by its children taken per row run."""
+    length = memory.tried.shape[-1]
+    rows = (memory.tried * _rows(length)).sum(axis=-1)
+    rate = memory.won.sum(axis=-1) / rows
+    rate = rate / rate.mean(axis=-1, keepdims=True)
+    return _at_least(guide.shares * rate**guide.adaptation, guide.shares > 0)
+
+
+def position_shares(guide: Guide, memory: Memory, movable: Bool[Array, " T"] | None) -> Float32[Array, "R P T"]:
+    """How likely a slot's edits start at each position, by children taken per row run; uniform if that is asked for."""
+    length = memory.tried.shape[-1]
+    free = jnp.ones(length, jnp.bool_) if movable is None else movable
+    if guide.positions != SUCCESS:
+        rate = jnp.ones((*memory.tried.shape[:2], length), jnp.float32)
+    else:
+        rate = memory.won.sum(axis=2) / (memory.tried.sum(axis=2) * _rows(length))
+    return _at_least(jnp.where(free, rate, 0.0), free)
+
+
+def _rows(length: int) -> Float32[Array, " T"]:
+    """Rows that a child costs by its first edit."""
+    return length - jnp.arange(length, dtype=jnp.float32)
+
+
+def _at_least(weights: Float32[Array, "... n"], free: Bool[Array, " n"]) -> Float32[Array, "... n"]:
+    """Shares that sum to 1, none of those that are free below the least one."""
+    shares = weights / weights.sum(axis=-1, keepdims=True)
+    shares = jnp.where(free, jnp.maximum(shares, LEAST_SHARE / weights.shape[-1]), 0.0)
+    return shares / shares.sum(axis=-1, keepdims=True)

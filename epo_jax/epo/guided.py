@@ -1,0 +1,242 @@
+"""What a search with a guide does otherwise than the paper's: how children are made and chosen, and what is remembered.
+
+Several operators propose several times more edits than are run. What is known of an edit before it is run, the change
+of its new token's own surprisal, chooses among them; prompts that were scored before are left out. Which operators and
+positions get how many children follows from how often theirs were taken by a slot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float32, Int32, Key
+
+from epo_jax.axes import PRNGKey
+from epo_jax.epo import archive
+from epo_jax.epo.groups import in_groups
+from epo_jax.epo.guide import (
+    GRADIENT,
+    Guide,
+    Memory,
+    first_memory,
+    operator_shares,
+    position_shares,
+    with_children,
+    with_range,
+)
+from epo_jax.epo.objective import objective
+from epo_jax.epo.operators import OPERATORS, Edits, Parent
+from epo_jax.epo.scorer import Parents, Scores
+from epo_jax.epo.search import Search
+from epo_jax.epo.select import best_for
+from epo_jax.epo.state import Info, State
+from epo_jax.epo.work import UNSCORED, Children, Work, penalties_of, restart_penalties
+
+# Draws of an iteration and slot beside those of the operators, which have the numbers from 0 on.
+OPERATOR, CHOICE = 1000, 1001
+
+
+def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
+    """What each operator makes of a device's parents.
+
+    Returns:
+        Edits [u, O, m, ...], m of each operator, and what evaluation reuses of the parents.
+    """
+    guide, memory = _guided(search, state)
+    count = guide.oversample * search.children
+    positions = position_shares(guide, memory, search.movable)[work.dream, work.slot]
+    kept = guide.kept_at(state.iteration)[work.dream]
+    scored = search.length - search.scorer.first_scored
+    nat = _weight(search, work.slot) / scored
+
+    def group(part: tuple[Array, ...]) -> tuple[Edits, Parents]:
+        ids, penalties, dream, keys, positions, kept, nat = part
+        gradient, size = None, search.allowed.shape[0]
+        if guide.reads_gradient:
+            gradient, parents = search.scorer.gradients(ids, penalties, dream)
+            gradient = gradient[..., :size]
+        else:
+            parents = search.scorer.parents(ids, dream)
+        log_probs = search.scorer.log_probs(parents)[..., :size]
+        if guide.positions == GRADIENT:
+            positions = positions * jnp.linalg.norm(jnp.where(search.allowed, gradient, 0.0), axis=-1)
+            positions = positions / positions.sum(axis=-1, keepdims=True)
+
+        def one(
+            ids: Array,
+            log_probs: Array,
+            gradient: Array | None,
+            positions: Array,
+            dream: Array,
+            kept: Array,
+            nat: Array,
+        ) -> Parent:
+            return Parent(ids, log_probs, gradient, search.allowed, positions, state.ids[dream], nat, kept)
+
+        def propose(key: PRNGKey, parent: Parent) -> Edits:
+            edits = [
+                OPERATORS[name].propose(parent, jax.random.fold_in(key, number), count)
+                for number, name in enumerate(guide.operators)
+            ]
+            return jax.tree.map(lambda *each: jnp.stack(each), *edits)
+
+        def edits_of_one(key: PRNGKey, *rest: Array) -> Edits:
+            return propose(key, one(*rest))
+
+        axes = (0, 0, 0, None if gradient is None else 0, 0, 0, 0, 0)
+        edits = jax.vmap(edits_of_one, axes)(keys, ids, log_probs, gradient, positions, dream, kept, nat)
+        return edits, parents
+
+    arrays = (work.ids, work.penalties, work.dream, work.keys, positions, kept, nat)
+    return in_groups(group, arrays, search.gradients_at_once or work.ids.shape[0])
+
+
+def chosen(
+    search: Search, work: Work, state: State, edits: Edits, alternatives: int
+) -> tuple[Int32[Array, "u n a T"], Int32[Array, "u n"]]:
+    """Edits for each of a device's children: the best of its operator's, each edit once.
+
+    Args:
+        search: the search.
+        work: of this device.
+        state: with what is remembered.
+        edits: [u, O, m, ...] of the device's parents.
+        alternatives: a, edits for each child, the best first.
+
+    Returns:
+        int32[u, n, a, T], `UNSCORED` in the place of edits that there are not, and int32[u, n], each child's operator.
+    """
+    guide, memory = _guided(search, state)
+    shares = operator_shares(guide, memory)[work.dream, work.slot]
+    possible = _possible(search, work, memory, edits)
+
+    def of_slot(
+        key: Key[Array, ""], shares: Float32[Array, " O"], edits: Edits, possible: Bool[Array, "O m"], numbers: Array
+    ) -> tuple[Int32[Array, "n a T"], Int32[Array, " n"]]:
+        operator = jax.random.categorical(
+            jax.random.fold_in(key, OPERATOR), jnp.log(shares), shape=(search.children,)
+        ).astype(jnp.int32)
+        mine = operator[:, None] == jnp.arange(len(guide.operators))
+        counts, rank = mine.sum(axis=0), (jnp.cumsum(mine, axis=0) - 1)[jnp.arange(len(operator)), operator]
+        # So many edits for each child, whatever the operator's share.
+        drawn = jnp.arange(edits.gain.shape[1]) < guide.oversample * counts[:, None]
+        noise = jax.random.gumbel(jax.random.fold_in(key, CHOICE), edits.gain.shape)
+        value = jnp.where(possible & drawn, edits.gain + noise, -jnp.inf)
+        order = jnp.argsort(-value, axis=1)
+        own, place = (
+            operator[numbers],
+            rank[numbers][:, None] + jnp.arange(alternatives) * counts[operator[numbers]][:, None],
+        )
+        place = jnp.minimum(place, value.shape[1] - 1)
+        best = order[own[:, None], place]
+        there = value[own[:, None], best] > -jnp.inf
+        return jnp.where(there[..., None], edits.ids[own[:, None], best], UNSCORED), own
+
+    return jax.vmap(of_slot)(work.keys, shares, edits, possible, work.numbers)
+
+
+def selected(search: Search, state: State, made: Children, operator: Int32[Array, "R C"]) -> tuple[State, Info]:
+    """The next population, and what is remembered of the iteration.
+
+    Args:
+        search: the search.
+        state: whose members are the parents.
+        made: the children.
+        operator: int32[R, C], what made each.
+    """
+    guide, memory = _guided(search, state)
+    # The parents' scores are those that they were selected under.
+    pool = Scores(
+        jnp.concatenate([state.feature, made.feature], axis=1),
+        jnp.concatenate([state.cross_entropy, made.cross_entropy], axis=1),
+    )
+    every = jnp.concatenate([state.ids, made.ids], axis=1)
+    restart = restart_penalties(search, state)
+    penalties = penalties_of(search, state)
+    # A restart's penalty is in the same units as those of the slots.
+    unit = penalties[:, :1] / search.penalties[0]
+    penalties = jnp.where(jnp.isnan(restart)[:, None], penalties, unit * restart[:, None])
+    which = _taken(guide, every, pool, penalties)
+    ids = jnp.take_along_axis(every, which[..., None], axis=1)
+    kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
+    count = made.ids.shape[1]
+    taken = (which[..., None] == state.ids.shape[1] + jnp.arange(count)).any(axis=1)
+    memory = with_children(memory, operator, made.first_edit, made.scored, taken)
+    memory = with_range(memory, pool.feature, pool.cross_entropy)
+    if guide.places:
+        filled = jax.vmap(archive.remember)(memory.filled, made.ids, made.scored)
+        memory = dataclasses.replace(memory, filled=filled)
+    iteration = state.iteration + 1
+    new = State(ids, kept.feature, kept.cross_entropy, iteration, state.key, memory)
+    told = (made.ids, made.feature, made.cross_entropy, made.scored, made.first_edit)
+    return new, Info(iteration, *told, which, restart)
+
+
+def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R P T"]:
+    """Of scored prompts the best for each slot."""
+    assert search.guide is not None
+    memory = first_memory(dataclasses.replace(search.guide, places=0), ids, scores.feature, scores.cross_entropy)
+    unit = memory.slope() if search.guide.follows else search.scales(len(ids))
+    which = _taken(search.guide, ids, scores, unit[:, None] * search.penalties)
+    return jnp.take_along_axis(ids, which[..., None], axis=1)
+
+
+def _taken(
+    guide: Guide, ids: Int32[Array, "R N T"], pool: Scores, penalties: Float32[Array, "R P"]
+) -> Int32[Array, "R P"]:
+    """What each slot takes of a pool."""
+    if guide.distinct:
+        return jax.vmap(_distinct)(ids, pool, penalties)
+    return jax.vmap(best_for)(pool, penalties)
+
+
+def _guided(search: Search, state: State) -> tuple[Guide, Memory]:
+    assert search.guide is not None
+    assert state.memory is not None
+    return search.guide, state.memory
+
+
+def _weight(search: Search, slot: Int32[Array, " u"]) -> Float32[Array, " u"]:
+    """What a nat/token is worth in each slot, in units by which its objective scatters beside what is known.
+
+    Features and cross-entropies of children scatter by about `noise` nats/token and as much of the feature as the
+    frontier's slope makes of that.
+    """
+    assert search.guide is not None
+    penalty = search.penalties[slot]
+    return penalty / jnp.sqrt(1 + penalty**2) / search.guide.noise
+
+
+def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[Array, "u O m"]:
+    """Which edits may be scored: those that change something, break no constraint, and are not there already."""
+    ids, parents = edits.ids, work.ids[:, None, None]
+    changed = ids != parents
+    fine = search.allowed[ids]
+    if search.movable is not None:
+        fine = fine & search.movable
+    possible = changed.any(axis=-1) & (fine | ~changed).all(axis=-1)
+    if search.automaton is not None:
+        flat = ids.reshape(-1, ids.shape[-1])
+        possible = possible & ~search.automaton.breaks(flat).reshape(possible.shape)
+    if memory.filled.shape[1]:
+        possible = possible & ~jax.vmap(archive.known)(memory.filled[work.dream], ids)
+    # Of equal edits of a slot the first counts.
+    hashes = archive.hashes(ids).reshape(len(ids), -1, 2)
+    same = (hashes[:, :, None] == hashes[:, None]).all(axis=-1)
+    first = same.argmax(axis=2) == jnp.arange(hashes.shape[1])
+    return possible & first.reshape(possible.shape)
+
+
+def _distinct(ids: Int32[Array, "N T"], pool: Scores, penalties: Float32[Array, " P"]) -> Int32[Array, " P"]:
+    """For each penalty the best prompt that no slot before has; where there are too few, the best one again."""
+
+    def slot(free: Bool[Array, " N"], penalty: Float32[Array, ""]) -> tuple[Bool[Array, " N"], Int32[Array, ""]]:
+        values = objective(pool.feature, pool.cross_entropy, penalty)
+        own = jnp.where(free & (values > -jnp.inf), values, -jnp.inf)
+        best = jnp.where((own > -jnp.inf).any(), own.argmax(), values.argmax()).astype(jnp.int32)
+        return free & ~(ids == ids[best]).all(axis=-1), best
+
+    return jax.lax.scan(slot, jnp.ones(len(ids), jnp.bool_), penalties)[1]
