@@ -23,7 +23,7 @@ from epo_jax.dream.folders import writable_folder
 from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.memory import rows_alone, rows_of
 from epo_jax.dream.outcome import checked, interrupted, result_of
-from epo_jax.dream.preparation import best_starts, first_state, kept_state, ran_on, tell_changes, with_room
+from epo_jax.dream.preparation import first_state, guided_starts, kept_state, ran_on, tell_changes, with_room
 from epo_jax.dream.progress import Callback
 from epo_jax.dream.result import Result
 from epo_jax.dream.run import MODEL_COMMIT, Run
@@ -277,7 +277,7 @@ def dream(
             started = time.monotonic()
             if ids is None:
                 pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), inspection.keeps)
-                ids = None if pool is None else best_starts(algorithm, pool)
+                ids = guided_starts(algorithm, config, seeds, pool)
             state = first_state(algorithm, seeds, ids, inspection.rejects)
         else:
             started = time.monotonic()

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
-from jaxtyping import Int32
+from jaxtyping import Int32, Key
 
+from epo_jax.config import EPOConfig
 from epo_jax.constraints import Survival, surviving_prompts
 from epo_jax.dream.chunks import CAPACITY
 from epo_jax.dream.memory import fitted, rows_of, with_rows
@@ -37,9 +39,7 @@ def first_state(
         prompts: to start from; None for random ones.
         rejects: says which random ones may stay; None for all.
     """
-    keys = jax.vmap(lambda seed: jax.random.key(seed, impl=_GENERATOR))(jnp.asarray(seeds, jnp.uint32))
-    if algorithm.mesh is not None:
-        keys = replicated(keys, algorithm.mesh)
+    keys = _keys(algorithm, seeds)
     if prompts is None and rejects is not None and algorithm.movable is None:
         prompts = surviving_prompts(algorithm, rejects, keys)
     ids = None if prompts is None else jnp.asarray(prompts)
@@ -48,12 +48,21 @@ def first_state(
     return algorithm.init(keys, ids)
 
 
-def best_starts(algorithm: Algorithm, pool: Int32[np.ndarray, "R N T"]) -> Int32[np.ndarray, "R P T"]:
-    """Of many prompts those that the slots of a guided search take."""
+def guided_starts(
+    algorithm: Algorithm, config: EPOConfig, seeds: Sequence[int], pool: Int32[np.ndarray, "R N T"] | None
+) -> Int32[np.ndarray, "R n T"] | None:
+    """What a guided search starts from: a beam's prompts, or the best of many; None for random ones."""
+    if config.options is not None and config.options.beam:
+        return np.asarray(fetched(algorithm.beam(_keys(algorithm, seeds))))
+    if pool is None:
+        return None
     ids = jnp.asarray(pool)
-    if algorithm.mesh is not None:
-        ids = replicated(ids, algorithm.mesh)
-    return np.asarray(fetched(algorithm.best_of(ids)))
+    return np.asarray(fetched(algorithm.best_of(ids if algorithm.mesh is None else replicated(ids, algorithm.mesh))))
+
+
+def _keys(algorithm: Algorithm, seeds: Sequence[int]) -> Key[Array, " R"]:
+    keys = jax.vmap(lambda seed: jax.random.key(seed, impl=_GENERATOR))(jnp.asarray(seeds, jnp.uint32))
+    return keys if algorithm.mesh is None else replicated(keys, algorithm.mesh)
 
 
 def kept_state(kept: Kept, mesh: Mesh | None) -> State:

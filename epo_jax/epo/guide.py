@@ -23,8 +23,8 @@ TRIED, WON = 0.5, 0.05
 STAYS = 0.97
 # The least share of each of n operators or positions is this over n, so that it can prove itself later.
 LEAST_SHARE = 0.3
-# Nats/token over which the height of a frontier is taken to rise, so that a grid from 0.1 to 10 reaches from its flat end
-# to its steep one.
+# Nats/token over which the height of a frontier is taken to rise, so that a grid from 0.1 to 10 reaches from its flat
+# end to its steep one.
 WIDTH = 20.0
 
 

@@ -187,7 +187,7 @@ def _begun_anew(
     number = iteration // each
     due = (iteration % each == 0) & (number <= waiting + 1)
     both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), memory.elites, members)
-    elites = _best(search, both)
+    elites = best_for_slots(search, both)
     start = jnp.clip(number - 1, 0, waiting - 1) * size
     fresh = jax.tree.map(
         lambda values: jax.vmap(lambda own, at: jax.lax.dynamic_slice_in_dim(own, at, size))(values, start),
@@ -208,7 +208,7 @@ def _where(condition: Bool[Array, " R"], some: Scored, others: Scored) -> Scored
     return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), some, others)
 
 
-def _best(search: Search, prompts: Scored) -> Scored:
+def best_for_slots(search: Search, prompts: Scored) -> Scored:
     """Of prompts the best for each slot, by penalties in units of their own frontier's slope."""
     assert search.guide is not None
     unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
@@ -230,7 +230,7 @@ def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32
     def part(values: Array) -> Array:
         return values.reshape(dreams * parts, -1, *values.shape[2:])
 
-    best = _best(search, Scored(part(ids), part(scores.feature), part(scores.cross_entropy)))
+    best = best_for_slots(search, Scored(part(ids), part(scores.feature), part(scores.cross_entropy)))
     return best.ids.reshape(dreams, -1, length)
 
 

@@ -80,6 +80,8 @@ def _first(state: epo_jax.State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "P T"] | None:
     """What a search with a guide starts from; None for random prompts."""
+    if config.options is not None and config.options.beam:
+        return algorithm.beam(jax.random.key(task.seed, impl="threefry2x32"))
     pool = start_pool(task.lm, config, [task.seed], epo_jax.Template(), np.asarray(algorithm.allowed))
     return None if pool is None else algorithm.best_of(jnp.asarray(pool[0]))
 
