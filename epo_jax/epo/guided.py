@@ -35,7 +35,7 @@ from epo_jax.epo.scorer import Parents, Scores
 from epo_jax.epo.search import Search
 from epo_jax.epo.select import best_for
 from epo_jax.epo.state import Info, State
-from epo_jax.epo.work import UNSCORED, Children, Work, penalties_of
+from epo_jax.epo.work import GRADIENT_ROWS, UNSCORED, Children, Work, penalties_of
 
 # Draws of an iteration and slot beside those of the operators, which have the numbers from 0 on.
 OPERATOR, CHOICE = 1000, 1001
@@ -171,8 +171,9 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
     if memory.waiting.ids.shape[1]:
         members, memory = _begun_anew(search, members, memory, iteration)
     new = State(members.ids, members.feature, members.cross_entropy, iteration, state.key, memory)
-    told = (made.ids, made.feature, made.cross_entropy, made.scored, made.first_edit)
-    return new, Info(iteration, *told, which, jnp.full(len(ids), jnp.nan, jnp.float32))
+    told = (made.ids, made.feature, made.cross_entropy, made.scored)
+    rows = made.rows + search.population * search.length * (GRADIENT_ROWS if guide.reads_gradient else 1)
+    return new, Info(iteration, *told, rows, which, jnp.full(len(ids), jnp.nan, jnp.float32))
 
 
 def _begun_anew(

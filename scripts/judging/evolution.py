@@ -16,7 +16,6 @@ import epo_jax
 from epo_jax.config import BEST
 from epo_jax.dream.start_pool import start_pool, start_rows
 from epo_jax.epo.state import Info
-from judging.rows import GRADIENT, PARENT
 from judging.task import Task
 from judging.trace import Trace
 
@@ -60,10 +59,9 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     spent, (ids, feature, cross_entropy) = start_rows(config), _first(state)
     parts = [_part(ids, feature, cross_entropy, spent + config.length * (1 + np.arange(len(ids))), began)]
     spent += config.length * len(ids)
-    parent_rows = PARENT if algorithm.guide is not None and not algorithm.guide.reads_gradient else GRADIENT
     while spent < task.budget:
         state, info = algorithm.step(state)
-        part, spent = _iteration(info, config, spent, parent_rows, began)
+        part, spent = _iteration(info, spent, began)
         parts.append(part)
     return Trace.joined(parts).until(task.budget)
 
@@ -86,16 +84,13 @@ def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm)
     return None if pool is None else algorithm.best_of(jnp.asarray(pool[0]))
 
 
-def _iteration(info: Info, config: epo_jax.EPOConfig, spent: int, parent_rows: int, began: float) -> tuple[Trace, int]:
-    """The children of an iteration, and all rows that were run up to its end."""
-    scored = np.asarray(info.scored)
-    ids, feature, cross_entropy, first_edit = (
-        part[scored] for part in jax.device_get((info.ids, info.feature, info.cross_entropy, info.first_edit))
+def _iteration(info: Info, spent: int, began: float) -> tuple[Trace, int]:
+    """The children of an iteration, which are all known at its end, and all rows that were run up to there."""
+    scored, rows = np.asarray(info.scored), spent + int(info.rows)
+    ids, feature, cross_entropy = (
+        part[scored] for part in jax.device_get((info.ids, info.feature, info.cross_entropy))
     )
-    # The parents come before the first child.
-    spent += config.population * parent_rows * config.length
-    rows = spent + np.cumsum(config.length - first_edit.astype(np.int64))
-    return _part(ids, feature, cross_entropy, rows, began), int(rows.max(initial=spent))
+    return _part(ids, feature, cross_entropy, np.full(len(ids), rows), began), rows
 
 
 def _part(ids: ArrayLike, feature: ArrayLike, cross_entropy: ArrayLike, rows: np.ndarray, began: float) -> Trace:
