@@ -65,7 +65,8 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
             positions = positions * jnp.linalg.norm(jnp.where(search.allowed, gradient, 0.0), axis=-1)
             positions = positions / positions.sum(axis=-1, keepdims=True)
 
-        def one(
+        def of_one(
+            key: PRNGKey,
             ids: Array,
             log_probs: Array,
             gradient: Array | None,
@@ -73,21 +74,16 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
             dream: Array,
             kept: Array,
             nat: Array,
-        ) -> Parent:
-            return Parent(ids, log_probs, gradient, search.allowed, positions, state.ids[dream], nat, kept)
-
-        def propose(key: PRNGKey, parent: Parent) -> Edits:
+        ) -> Edits:
+            parent = Parent(ids, log_probs, gradient, search.allowed, positions, state.ids[dream], nat, kept)
             edits = [
                 OPERATORS[name].propose(parent, jax.random.fold_in(key, number), count)
                 for number, name in enumerate(guide.operators)
             ]
             return jax.tree.map(lambda *each: jnp.stack(each), *edits)
 
-        def edits_of_one(key: PRNGKey, *rest: Array) -> Edits:
-            return propose(key, one(*rest))
-
         axes = (0, 0, 0, None if gradient is None else 0, 0, 0, 0, 0)
-        edits = jax.vmap(edits_of_one, axes)(keys, ids, log_probs, gradient, positions, dream, kept, nat)
+        edits = jax.vmap(of_one, axes)(keys, ids, log_probs, gradient, positions, dream, kept, nat)
         return edits, parents
 
     arrays = (work.ids, work.penalties, work.dream, work.keys, positions, kept, nat)
