@@ -13,15 +13,12 @@ from jax.sharding import Mesh
 from jaxtyping import Int32
 
 from epo_jax.constraints import Survival, surviving_prompts
-from epo_jax.dream.chunks import CAPACITY
+from epo_jax.dream.chunks import CAPACITY, GENERATOR, state_of
 from epo_jax.dream.memory import fitted, rows_of, with_rows
 from epo_jax.dream.resuming import Kept
 from epo_jax.epo import Algorithm, State
 from epo_jax.parallel import replicated
 from epo_jax.parallel.placing import fetched
-
-# Named, so that a session's own default cannot change what a seed means.
-_GENERATOR = "threefry2x32"
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ def first_state(
         prompts: to start from; None for random ones.
         rejects: says which random ones may stay; None for all.
     """
-    keys = jax.vmap(lambda seed: jax.random.key(seed, impl=_GENERATOR))(jnp.asarray(seeds, jnp.uint32))
+    keys = jax.vmap(lambda seed: jax.random.key(seed, impl=GENERATOR))(jnp.asarray(seeds, jnp.uint32))
     if algorithm.mesh is not None:
         keys = replicated(keys, algorithm.mesh)
     if prompts is None and rejects is not None and algorithm.movable is None:
@@ -59,9 +56,7 @@ def best_starts(algorithm: Algorithm, pool: Int32[np.ndarray, "R N T"]) -> Int32
 def kept_state(kept: Kept, mesh: Mesh | None) -> State:
     """The state that an earlier part of a run left, on the devices of this one."""
     # Copies, since a state's memory is given away.
-    arrays = {name: jnp.array(array, copy=True) for name, array in kept.state.items()}
-    key = jax.random.wrap_key_data(arrays.pop("key"), impl=_GENERATOR)
-    state = State(key=key, **arrays)
+    state = state_of({name: jnp.array(array, copy=True) for name, array in kept.state.items()})
     return state if mesh is None else replicated(state, mesh)
 
 

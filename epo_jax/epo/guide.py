@@ -78,14 +78,14 @@ class Memory:
     Attributes:
         tried: float32[P, O, T], children of each slot's member by operator and first edit, old ones fading.
         won: float32[P, O, T], those of them that a slot took.
-        filled: bool[M], of prompts that were scored; see `archive`.
+        filled: bool[M], of prompts that were scored; see `archive`. None where they are not remembered.
         lowest: float32[2], feature and cross-entropy of the most fluent prompt that any slot held.
         highest: float32[], the greatest feature.
     """
 
     tried: Float32[Array, "*R P O T"]
     won: Float32[Array, "*R P O T"]
-    filled: Bool[Array, "*R M"]
+    filled: Bool[Array, "*R M"] | None
     lowest: Float32[Array, "*R 2"]
     highest: Float32[Array, "*R"]
 
@@ -93,6 +93,18 @@ class Memory:
         """How much the feature rises with each nat/token along the frontier."""
         rise = self.highest - self.lowest[..., 0]
         return jnp.where(rise > 0, rise, 1.0) / WIDTH
+
+
+def check_operators(config: EPOConfig) -> None:
+    """Check that there are the operators that settings name.
+
+    Raises:
+        EpoError: one that there is not.
+    """
+    options = config.options
+    for name in () if options is None else options.shares():
+        if name not in OPERATORS:
+            raise EpoError(f"--operators={config.operators}: {name!r} is not one of {', '.join(OPERATORS)}")
 
 
 def guide_of(config: EPOConfig) -> Guide | None:
@@ -104,10 +116,8 @@ def guide_of(config: EPOConfig) -> Guide | None:
     options = config.options
     if options is None:
         return None
+    check_operators(config)
     shares = options.shares()
-    for name in shares:
-        if name not in OPERATORS:
-            raise EpoError(f"--operators={options.operators}: {name!r} is not one of {', '.join(OPERATORS)}")
     scored = config.population * (1 + config.iterations * config.children)
     numbers = jnp.asarray(list(shares.values()), jnp.float32)
     return Guide(
@@ -131,9 +141,10 @@ def first_memory(
     """What is remembered after the initial prompts."""
     dreams, population, length = ids.shape
     shape = (dreams, population, len(guide.operators), length)
-    filled = jnp.zeros((dreams, guide.places), jnp.bool_)
+    filled = None
     if guide.places:
-        filled = jax.vmap(remember)(filled, ids, jnp.ones((dreams, population), jnp.bool_))
+        nothing = jnp.zeros((dreams, guide.places), jnp.bool_)
+        filled = jax.vmap(remember)(nothing, ids, jnp.ones((dreams, population), jnp.bool_))
     beyond = jnp.full((dreams, 2), jnp.inf, jnp.float32)
     before = Memory(
         jnp.full(shape, TRIED, jnp.float32), jnp.full(shape, WON, jnp.float32), filled, beyond, -beyond[:, 0]

@@ -162,7 +162,7 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
     taken = (which[..., None] == state.ids.shape[1] + jnp.arange(count)).any(axis=1)
     memory = with_children(memory, operator, made.first_edit, made.scored, taken)
     memory = with_range(memory, pool.feature, pool.cross_entropy)
-    if guide.places:
+    if memory.filled is not None:
         filled = jax.vmap(archive.remember)(memory.filled, made.ids, made.scored)
         memory = dataclasses.replace(memory, filled=filled)
     iteration = state.iteration + 1
@@ -217,7 +217,7 @@ def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[
     if search.automaton is not None:
         flat = ids.reshape(-1, ids.shape[-1])
         possible = possible & ~search.automaton.breaks(flat).reshape(possible.shape)
-    if memory.filled.shape[1]:
+    if memory.filled is not None:
         possible = possible & ~jax.vmap(archive.known)(memory.filled[work.dream], ids)
     # Of equal edits of a slot the first counts.
     hashes = archive.hashes(ids).reshape(len(ids), -1, 2)
