@@ -34,6 +34,8 @@ class SearchOptions:
         kept_last: in the last iteration; between them it changes by equal factors.
         model_starts: samples of the model among which the initial prompts are chosen.
         random_starts: prompts of uniformly drawn tokens among which they are chosen.
+        beginnings: how often the search begins anew, the first time included, each time with other initial prompts.
+        merging: the share of iterations at the end that goes on from the best prompts of all beginnings.
     """
 
     operators: str
@@ -48,6 +50,8 @@ class SearchOptions:
     kept_last: int
     model_starts: int
     random_starts: int
+    beginnings: int
+    merging: float
 
     def shares(self) -> dict[str, float]:
         """The share of each operator.
@@ -86,6 +90,8 @@ OPTIONS = {
         kept_last=64,
         model_starts=64,
         random_starts=32,
+        beginnings=1,
+        merging=0.3,
     )
 }
 
@@ -102,7 +108,7 @@ class EPOConfig:
         top_k: tokens kept per position by gradient (K); clipped to those that are allowed.
         lambda_min: least fluency penalty; the only one where the population is 1.
         lambda_max: greatest fluency penalty; the grid between is uniform in the logarithm.
-        restart_every: iterations between restarts; 0 means never.
+        restart_every: iterations between restarts of the search "paper"; 0 means never.
         restart_lambda_min: least penalty that a restart draws.
         restart_lambda_max: greatest penalty that a restart draws.
         search: "paper", exactly that, or "best": with more operators and other choices.
@@ -136,6 +142,8 @@ class EPOConfig:
     kept_last: int | None = None
     model_starts: int | None = None
     random_starts: int | None = None
+    beginnings: int | None = None
+    merging: float | None = None
 
     @property
     def options(self) -> SearchOptions | None:
@@ -175,7 +183,7 @@ class EPOConfig:
                 f"--search={PAPER}: is exactly the paper's, and {names} would change it; use --search={BEST}"
             )
         if self.options is not None:
-            _check_options(self.options)
+            _check_options(self.options, self.population)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, without those that are None."""
@@ -194,15 +202,25 @@ class EPOConfig:
         return cls(**values)
 
 
-def _check_options(options: SearchOptions) -> None:
+def _check_options(options: SearchOptions, population: int) -> None:
     options.shares()
-    for name, least in (("oversample", 1), ("kept_first", 1), ("kept_last", 1), ("model_starts", 0)):
+    for name, least in (("oversample", 1), ("kept_first", 1), ("kept_last", 1), ("beginnings", 1)):
         _check_count(name, getattr(options, name), least)
-    _check_count("random_starts", options.random_starts, 0)
-    for name in ("adaptation", "noise"):
+    for name in ("model_starts", "random_starts"):
+        _check_count(name, getattr(options, name), 0)
+    for name in ("adaptation", "noise", "merging"):
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise EpoError(f"--{name}={value}: must be a finite number of at least 0")
+    starts = options.model_starts // options.beginnings + options.random_starts // options.beginnings
+    if options.model_starts + options.random_starts and starts < population:
+        raise EpoError(
+            f"--model_starts={options.model_starts} and --random_starts={options.random_starts}: give each of "
+            f"{options.beginnings} beginnings {starts} prompts to choose from, and there are {population} slots; give "
+            "more, or 0 of both for random prompts without a choice"
+        )
+    if options.merging >= 1:
+        raise EpoError(f"--merging={options.merging}: must be below 1, a share of the iterations")
     if options.noise == 0:
         raise EpoError("--noise=0: must be above 0; nothing is ever known exactly before it is run")
     for name, known in (("positions", POSITIONS), ("penalties", PENALTIES)):

@@ -76,7 +76,7 @@ def surviving_prompts(algorithm: Algorithm, survival: Survival, key: Key[Array, 
     if fails.any():
         tables = HostTables(algorithm)
         for number in np.flatnonzero(fails):
-            dream, slot = divmod(int(number), algorithm.population)
+            dream, slot = divmod(int(number), ids.shape[-2])
             rng = np.random.default_rng([*seeds[dream], slot])
             prompts[number] = _mended(prompts[number], tables, survival, rng)
     return ids

@@ -74,11 +74,14 @@ class Chunk:
 
 
 def of_state(state: State) -> Chunk:
-    """The initial prompts of R dreams."""
-    ids, feature, cross_entropy = fetched((state.ids, state.feature, state.cross_entropy))
-    # Copies: on a CPU what is fetched is the state's own memory, which the first steps take over.
-    scored = np.ones((1, *feature.shape), np.bool_)
-    return Chunk(ids[None].copy(), feature[None].copy(), cross_entropy[None].copy(), scored, np.zeros(1, np.int32))
+    """The initial prompts of R dreams, those of later beginnings included."""
+    parts = [fetched((state.ids, state.feature, state.cross_entropy))]
+    if state.memory is not None and state.memory.waiting is not None:
+        waiting = state.memory.waiting
+        parts.append(fetched((waiting.ids, waiting.feature, waiting.cross_entropy)))
+    # Joined into copies: on a CPU what is fetched is the state's own memory, which the first steps take over.
+    ids, feature, cross_entropy = (np.concatenate(each, axis=1)[None] for each in zip(*parts, strict=True))
+    return Chunk(ids, feature, cross_entropy, np.ones(feature.shape, np.bool_), np.zeros(1, np.int32))
 
 
 def of_infos(infos: Info, steps: int) -> Chunk:

@@ -40,7 +40,7 @@ def start_pool(
         keep: which prompts may stay; samples are drawn anew, of random ones those that may not are left out.
 
     Returns:
-        int32[R, N, T], at least as many as there are slots; None where the settings ask for none.
+        int32[R, N, T], equal parts for each beginning; None where the settings ask for none.
 
     Raises:
         EpoError: too few samples that may stay.
@@ -48,22 +48,24 @@ def start_pool(
     options = config.options
     if options is None or not options.model_starts + options.random_starts:
         return None
-    prefix = frozen_tokens(lm, template).prefix
+    prefix, parts = frozen_tokens(lm, template).prefix, options.beginnings
+    drawn, written = options.random_starts // parts, options.model_starts // parts
     pools = []
     for seed in seeds:
-        parts = [np.zeros((0, config.length), np.int32)]
-        if options.random_starts:
+        random = np.zeros((0, config.length), np.int32)
+        if drawn:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), 0), RANDOM)
-            drawn = random_prompts(key, jnp.asarray(allowed), options.random_starts, config.length)
-            random = np.asarray(fetched(drawn))
-            parts.append(random if keep is None else random[keep(random)])
+            random = np.asarray(fetched(random_prompts(key, jnp.asarray(allowed), parts * drawn, config.length)))
+            random = random if keep is None else random[keep(random)]
         # Where few random ones stay, the model's own fill up.
-        more = max(options.model_starts, config.population - len(parts[-1]))
-        parts.append(samples(lm, config, more, seed, prefix, allowed, keep))
-        pools.append(np.concatenate(parts))
-    # Dreams of one program have pools of one size.
-    size = min(map(len, pools))
-    return np.stack([pool[len(pool) - size :] for pool in pools])
+        each = len(random) // parts
+        more = drawn + written - each
+        own = samples(lm, config, parts * more, seed, prefix, allowed, keep) if more else random[:0]
+        split = [
+            array.reshape(parts, count, config.length) for array, count in ((random[: parts * each], each), (own, more))
+        ]
+        pools.append(np.concatenate(split, axis=1).reshape(-1, config.length))
+    return np.stack(pools)
 
 
 def start_rows(config: EPOConfig) -> int:

@@ -33,16 +33,17 @@ WHOLE, SHARED = PartitionSpec(), PartitionSpec(DATA_AXIS)
 class Algorithm(Search):
     """A search and what can be done with it."""
 
-    def random_ids(self, key: Key[Array, "*R"]) -> Int32[Array, "*R P T"]:
+    def random_ids(self, key: Key[Array, "*R"]) -> Int32[Array, "*R n T"]:
         """The random prompts that `init` starts from where it is given none."""
         return _random_ids(self, key)
 
-    def init(self, key: Key[Array, "*R"], ids: Int32[Array, "*#R P T"] | None = None) -> State:
+    def init(self, key: Key[Array, "*R"], ids: Int32[Array, "*#R n T"] | None = None) -> State:
         """The scored initial population.
 
         Args:
             key: what all of the run's randomness is a function of; one for each dream.
             ids: int32[P, T] to start from, or one such array for each dream; by default uniformly drawn allowed tokens.
+                More of them, n = 2 P, 3 P, ..., are those of the later beginnings of a guided search.
 
         Raises:
             EpoError: no ids, where the constraints ask for some.
@@ -53,7 +54,7 @@ class Algorithm(Search):
             raise EpoError("--retokenize=reject: prompts are looked at on the host; give init some that survive")
         return _init(self, key, ids)
 
-    def best_of(self, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R P T"]:
+    def best_of(self, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R n T"]:
         """Of many prompts those that the slots of a guided search would take, to start from.
 
         Raises:
@@ -206,21 +207,21 @@ def _plain(algorithm: Algorithm, tree: Any, axis: int = 0) -> Any:
 
 
 @jax.jit
-def _random_ids(algorithm: Algorithm, key: Key[Array, "*R"]) -> Int32[Array, "*R P T"]:
+def _random_ids(algorithm: Algorithm, key: Key[Array, "*R"]) -> Int32[Array, "*R n T"]:
     ids = _everywhere(algorithm, lambda search, _, keys: step.random_ids(search, keys), _stacked(algorithm, key))
     return _plain(algorithm, ids)
 
 
 @jax.jit
-def _best_of(algorithm: Algorithm, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R P T"]:
+def _best_of(algorithm: Algorithm, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R n T"]:
     return _plain(algorithm, _everywhere(algorithm, step.best_of, _stacked(algorithm, ids)))
 
 
 @jax.jit
-def _init(algorithm: Algorithm, key: Key[Array, "*R"], ids: Int32[Array, "*#R P T"] | None) -> State:
+def _init(algorithm: Algorithm, key: Key[Array, "*R"], ids: Int32[Array, "*#R n T"] | None) -> State:
     keys = _stacked(algorithm, key)
     if ids is not None:
-        ids = jnp.broadcast_to(ids, (keys.shape[0], algorithm.population, algorithm.length))
+        ids = jnp.broadcast_to(ids, (keys.shape[0], *ids.shape[-2:]))
     state = _everywhere(algorithm, lambda search, _, *rest: step.initial(search, *rest), keys, ids)
     return _plain(algorithm, state)
 

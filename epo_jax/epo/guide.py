@@ -23,8 +23,9 @@ TRIED, WON = 0.5, 0.05
 STAYS = 0.97
 # The least share of each of n operators or positions is this over n, so that it can prove itself later.
 LEAST_SHARE = 0.3
-# Nats/token between the ends of a frontier, over which its height is taken to rise.
-WIDTH = 6.0
+# Nats/token over which the height of a frontier is taken to rise, so that a grid from 0.1 to 10 reaches from its flat
+# end to its steep one.
+WIDTH = 20.0
 
 
 @jax.tree_util.register_dataclass
@@ -37,13 +38,15 @@ class Guide:
         adaptation: float32[], the power of an operator's success that its share follows; 0 for fixed shares.
         noise: float32[], nats/token by which changes of the objective scatter beside what is known of them.
         kept: int32[2], tokens of the greatest gradient that are drawn from in the first and in the last iteration.
-        iterations: int32[], over which that changes.
+        iterations: int32[], of the whole search.
+        merging: float32[], the share of them at the end that goes on from the best of all beginnings.
         operators: their names, O of them.
         oversample: edits that are drawn for each child.
         positions: what positions are chosen by.
         distinct: whether slots hold different prompts.
         follows: whether penalties are in units of the frontier's slope.
         places: of the filter that knows scored prompts; 0 for none.
+        beginnings: how often the search begins anew, the first time included.
     """
 
     shares: Float32[Array, " O"]
@@ -51,12 +54,14 @@ class Guide:
     noise: Float32[Array, ""]
     kept: Int32[Array, "2"]
     iterations: Int32[Array, ""]
+    merging: Float32[Array, ""]
     operators: tuple[str, ...] = dataclasses.field(metadata=STATIC)
     oversample: int = dataclasses.field(metadata=STATIC)
     positions: str = dataclasses.field(metadata=STATIC)
     distinct: bool = dataclasses.field(metadata=STATIC)
     follows: bool = dataclasses.field(metadata=STATIC)
     places: int = dataclasses.field(metadata=STATIC)
+    beginnings: int = dataclasses.field(metadata=STATIC)
 
     @property
     def reads_gradient(self) -> bool:
@@ -72,6 +77,22 @@ class Guide:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Scored:
+    """Prompts with their scores.
+
+    Attributes:
+        ids: int32[n, T].
+        feature: float32[n].
+        cross_entropy: float32[n], in nats/token.
+    """
+
+    ids: Int32[Array, "*R n T"]
+    feature: Float32[Array, "*R n"]
+    cross_entropy: Float32[Array, "*R n"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Memory:
     """What a guided search remembers.
 
@@ -79,8 +100,10 @@ class Memory:
         tried: float32[P, O, T], children of each slot's member by operator and first edit, old ones fading.
         won: float32[P, O, T], those of them that a slot took.
         filled: bool[M], of prompts that were scored; see `archive`. None where they are not remembered.
-        lowest: float32[2], feature and cross-entropy of the most fluent prompt that any slot held.
-        highest: float32[], the greatest feature.
+        lowest: float32[2], feature and cross-entropy of the most fluent prompt since the last beginning.
+        highest: float32[], the greatest feature since then.
+        waiting: prompts of later beginnings, [n * P, T], in their order; None where there are none.
+        elites: the best prompt for each slot over all beginnings that are over, [P, T].
     """
 
     tried: Float32[Array, "*R P O T"]
@@ -88,11 +111,18 @@ class Memory:
     filled: Bool[Array, "*R M"] | None
     lowest: Float32[Array, "*R 2"]
     highest: Float32[Array, "*R"]
+    waiting: Scored | None
+    elites: Scored
 
     def slope(self) -> Float32[Array, "*R"]:
         """How much the feature rises with each nat/token along the frontier."""
-        rise = self.highest - self.lowest[..., 0]
-        return jnp.where(rise > 0, rise, 1.0) / WIDTH
+        return slope_of(self.lowest, self.highest)
+
+
+def slope_of(lowest: Float32[Array, "*R 2"], highest: Float32[Array, "*R"]) -> Float32[Array, "*R"]:
+    """The slope between the most fluent prompt and the greatest feature, see `range_of`; 1 unit where there is none."""
+    rise = highest - lowest[..., 0]
+    return jnp.where(rise > 0, rise, 1.0) / WIDTH
 
 
 def check_operators(config: EPOConfig) -> None:
@@ -132,35 +162,47 @@ def guide_of(config: EPOConfig) -> Guide | None:
         distinct=options.distinct,
         follows=options.penalties == FRONTIER,
         places=places_for(scored) if options.archive else 0,
+        merging=jnp.float32(options.merging),
+        beginnings=options.beginnings,
     )
 
 
-def first_memory(
-    guide: Guide, ids: Int32[Array, "R P T"], feature: Float32[Array, "R P"], cross_entropy: Float32[Array, "R P"]
-) -> Memory:
-    """What is remembered after the initial prompts."""
-    dreams, population, length = ids.shape
+def first_memory(guide: Guide, first: Scored, waiting: Scored) -> Memory:
+    """What is remembered after the initial prompts.
+
+    Args:
+        guide: settings.
+        first: [R, P, ...], those of the first beginning.
+        waiting: [R, n * P, ...], those of later ones.
+    """
+    dreams, population, length = first.ids.shape
     shape = (dreams, population, len(guide.operators), length)
     filled = None
     if guide.places:
-        nothing = jnp.zeros((dreams, guide.places), jnp.bool_)
-        filled = jax.vmap(remember)(nothing, ids, jnp.ones((dreams, population), jnp.bool_))
-    beyond = jnp.full((dreams, 2), jnp.inf, jnp.float32)
-    before = Memory(
-        jnp.full(shape, TRIED, jnp.float32), jnp.full(shape, WON, jnp.float32), filled, beyond, -beyond[:, 0]
-    )
-    return with_range(before, feature, cross_entropy)
+        filled = jnp.zeros((dreams, guide.places), jnp.bool_)
+        for part in (first.ids, waiting.ids):
+            filled = jax.vmap(remember)(filled, part, jnp.ones(part.shape[:2], jnp.bool_))
+    tried, won = jnp.full(shape, TRIED, jnp.float32), jnp.full(shape, WON, jnp.float32)
+    lowest, highest = range_of(first.feature, first.cross_entropy)
+    return Memory(tried, won, filled, lowest, highest, waiting if waiting.ids.size else None, first)
+
+
+def range_of(
+    feature: Float32[Array, "R n"], cross_entropy: Float32[Array, "R n"]
+) -> tuple[Float32[Array, "R 2"], Float32[Array, " R"]]:
+    """Feature and cross-entropy of the most fluent of prompts, and the greatest feature of any."""
+    fine = jnp.isfinite(feature) & jnp.isfinite(cross_entropy)
+    nats = jnp.where(fine, cross_entropy, jnp.inf)
+    place = jnp.argmin(nats, axis=1, keepdims=True)
+    lowest = jnp.concatenate([jnp.take_along_axis(values, place, axis=1) for values in (feature, nats)], axis=1)
+    return lowest, jnp.where(fine, feature, -jnp.inf).max(axis=1)
 
 
 def with_range(memory: Memory, feature: Float32[Array, "R n"], cross_entropy: Float32[Array, "R n"]) -> Memory:
     """The memory after more prompts, of which the most fluent one and the greatest feature may count."""
-    fine = jnp.isfinite(feature) & jnp.isfinite(cross_entropy)
-    nats = jnp.where(fine, cross_entropy, jnp.inf)
-    place = jnp.argmin(nats, axis=1, keepdims=True)
-    found = jnp.concatenate([jnp.take_along_axis(values, place, axis=1) for values in (feature, nats)], axis=1)
-    lowest = jnp.where(found[:, 1:] < memory.lowest[:, 1:], found, memory.lowest)
-    highest = jnp.maximum(memory.highest, jnp.where(fine, feature, -jnp.inf).max(axis=1))
-    return dataclasses.replace(memory, lowest=lowest, highest=highest)
+    lowest, highest = range_of(feature, cross_entropy)
+    lowest = jnp.where(lowest[:, 1:] < memory.lowest[:, 1:], lowest, memory.lowest)
+    return dataclasses.replace(memory, lowest=lowest, highest=jnp.maximum(memory.highest, highest))
 
 
 def with_children(

@@ -21,9 +21,11 @@ from epo_jax.epo.guide import (
     GRADIENT,
     Guide,
     Memory,
-    first_memory,
+    Scored,
     operator_shares,
     position_shares,
+    range_of,
+    slope_of,
     with_children,
     with_range,
 )
@@ -33,7 +35,7 @@ from epo_jax.epo.scorer import Parents, Scores
 from epo_jax.epo.search import Search
 from epo_jax.epo.select import best_for
 from epo_jax.epo.state import Info, State
-from epo_jax.epo.work import UNSCORED, Children, Work, penalties_of, restart_penalties
+from epo_jax.epo.work import UNSCORED, Children, Work, penalties_of
 
 # Draws of an iteration and slot beside those of the operators, which have the numbers from 0 on.
 OPERATOR, CHOICE = 1000, 1001
@@ -150,12 +152,7 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
         jnp.concatenate([state.cross_entropy, made.cross_entropy], axis=1),
     )
     every = jnp.concatenate([state.ids, made.ids], axis=1)
-    restart = restart_penalties(search, state)
-    penalties = penalties_of(search, state)
-    # A restart's penalty is in the same units as those of the slots.
-    unit = penalties[:, :1] / search.penalties[0]
-    penalties = jnp.where(jnp.isnan(restart)[:, None], penalties, unit * restart[:, None])
-    which = _taken(guide, every, pool, penalties)
+    which = _taken(guide, every, pool, penalties_of(search, state))
     ids = jnp.take_along_axis(every, which[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
     count = made.ids.shape[1]
@@ -166,18 +163,74 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
         filled = jax.vmap(archive.remember)(memory.filled, made.ids, made.scored)
         memory = dataclasses.replace(memory, filled=filled)
     iteration = state.iteration + 1
-    new = State(ids, kept.feature, kept.cross_entropy, iteration, state.key, memory)
+    members = Scored(ids, kept.feature, kept.cross_entropy)
+    if memory.waiting is not None:
+        members, memory = _begun_anew(search, members, memory, iteration)
+    new = State(members.ids, members.feature, members.cross_entropy, iteration, state.key, memory)
     told = (made.ids, made.feature, made.cross_entropy, made.scored, made.first_edit)
-    return new, Info(iteration, *told, which, restart)
+    return new, Info(iteration, *told, which, jnp.full(len(ids), jnp.nan, jnp.float32))
 
 
-def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R P T"]:
-    """Of scored prompts the best for each slot."""
+def _begun_anew(
+    search: Search, members: Scored, memory: Memory, iteration: Int32[Array, " R"]
+) -> tuple[Scored, Memory]:
+    """The next beginning's prompts, or the best of all beginnings, in the place of the members when it is time."""
+    guide, size = search.guide, search.population
+    assert guide is not None
+    assert memory.waiting is not None
+    # Beginnings that wait, as many as the initial prompts were enough for.
+    waiting = memory.waiting.ids.shape[1] // size
+    each = jnp.maximum(1, ((1 - guide.merging) * guide.iterations / (waiting + 1)).astype(jnp.int32))
+    number = iteration // each
+    due = (iteration % each == 0) & (number <= waiting + 1)
+    both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), memory.elites, members)
+    elites = _best(search, both)
+    start = jnp.clip(number - 1, 0, waiting - 1) * size
+    fresh = jax.tree.map(
+        lambda values: jax.vmap(lambda own, at: jax.lax.dynamic_slice_in_dim(own, at, size))(values, start),
+        memory.waiting,
+    )
+    following = _where(number <= waiting, fresh, elites)
+    lowest, highest = range_of(following.feature, following.cross_entropy)
+    memory = dataclasses.replace(
+        memory,
+        elites=_where(due, elites, memory.elites),
+        lowest=jnp.where(due[:, None], lowest, memory.lowest),
+        highest=jnp.where(due, highest, memory.highest),
+    )
+    return _where(due, following, members), memory
+
+
+def _where(condition: Bool[Array, " R"], some: Scored, others: Scored) -> Scored:
+    return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), some, others)
+
+
+def _best(search: Search, prompts: Scored) -> Scored:
+    """Of prompts the best for each slot, by penalties in units of their own frontier's slope."""
     assert search.guide is not None
-    memory = first_memory(dataclasses.replace(search.guide, places=0), ids, scores.feature, scores.cross_entropy)
-    unit = memory.slope() if search.guide.follows else search.scales(len(ids))
-    which = _taken(search.guide, ids, scores, unit[:, None] * search.penalties)
-    return jnp.take_along_axis(ids, which[..., None], axis=1)
+    unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
+    if not search.guide.follows:
+        # Parts of a dream's prompts are handed in as dreams.
+        scales = search.scales(search.dreams or 1)
+        unit = jnp.repeat(scales, len(unit) // len(scales))
+    pool = Scores(prompts.feature, prompts.cross_entropy)
+    which = _taken(search.guide, prompts.ids, pool, unit[:, None] * search.penalties)
+    ids = jnp.take_along_axis(prompts.ids, which[..., None], axis=1)
+    kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
+    return Scored(ids, kept.feature, kept.cross_entropy)
+
+
+def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R n T"]:
+    """Of scored prompts the best for each slot, out of equal parts of them for each beginning."""
+    assert search.guide is not None
+    dreams, _, length = ids.shape
+    parts = search.guide.beginnings
+
+    def part(values: Array) -> Array:
+        return values.reshape(dreams * parts, -1, *values.shape[2:])
+
+    best = _best(search, Scored(part(ids), part(scores.feature), part(scores.cross_entropy)))
+    return best.ids.reshape(dreams, -1, length)
 
 
 def _taken(

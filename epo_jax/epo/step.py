@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int32, Key
 
 from epo_jax.epo import guided
 from epo_jax.epo.groups import in_groups
-from epo_jax.epo.guide import first_memory
+from epo_jax.epo.guide import Scored, first_memory
 from epo_jax.epo.mutate import Proposals, make_children, random_prompts, top_tokens
 from epo_jax.epo.scorer import Candidates, Parents, Scores
 from epo_jax.epo.search import MODEL_AXIS, Search
@@ -40,22 +40,28 @@ from epo_jax.epo.work import (
 ALTERNATIVES = 8
 
 
-def random_ids(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R P T"]:
-    """Random initial prompts."""
+def random_ids(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R n T"]:
+    """Random initial prompts, one for each slot and beginning."""
     start = jax.vmap(lambda one: jax.random.fold_in(one, 0))(key)
     draw = random_prompts if search.automaton is None else search.automaton.random_prompts
-    return jax.vmap(lambda one: draw(one, search.allowed, search.population, search.length))(start)
+    count = search.population * (1 if search.guide is None else search.guide.beginnings)
+    return jax.vmap(lambda one: draw(one, search.allowed, count, search.length))(start)
 
 
-def initial(search: Search, key: Key[Array, " R"], ids: Int32[Array, "R P T"] | None) -> State:
+def initial(search: Search, key: Key[Array, " R"], ids: Int32[Array, "R n T"] | None) -> State:
     """`Algorithm.init`."""
     if ids is None:
         ids = random_ids(search, key)
     scores = scores_of(search, ids)
-    memory = None if search.guide is None else first_memory(search.guide, ids, scores.feature, scores.cross_entropy)
     # A copy, since the state's memory is given away and the caller's key is the caller's.
     key, iteration = jnp.copy(key), jnp.zeros(len(ids), jnp.int32)
-    return State(ids, scores.feature, scores.cross_entropy, iteration, key, memory)
+    every = Scored(ids, scores.feature, scores.cross_entropy)
+    first, waiting = (
+        jax.tree.map(lambda values, part=part: values[:, part], every)
+        for part in (slice(search.population), slice(search.population, None))
+    )
+    memory = None if search.guide is None else first_memory(search.guide, first, waiting)
+    return State(first.ids, first.feature, first.cross_entropy, iteration, key, memory)
 
 
 def best_of(search: Search, _: Device, ids: Int32[Array, "R N T"]) -> Int32[Array, "R P T"]:

@@ -62,16 +62,25 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     jax.block_until_ready(algorithm.step(algorithm.init(key, _starts(task, config, algorithm))))
     began = time.perf_counter()
     state = algorithm.init(key, _starts(task, config, algorithm))
-    initial = np.full(config.population, config.length)
-    spent = start_rows(config)
-    parts = [_part(state.ids, state.feature, state.cross_entropy, spent + np.cumsum(initial), began)]
-    spent += int(initial.sum())
+    spent, (ids, feature, cross_entropy) = start_rows(config), _first(state)
+    parts = [_part(ids, feature, cross_entropy, spent + config.length * (1 + np.arange(len(ids))), began)]
+    spent += config.length * len(ids)
     parent_rows = PARENT if algorithm.guide is not None and not algorithm.guide.reads_gradient else GRADIENT
     while spent < task.budget:
         state, info = algorithm.step(state)
         part, spent = _iteration(info, config, spent, parent_rows, began)
         parts.append(part)
     return Trace.joined(parts).until(task.budget)
+
+
+def _first(state: epo_jax.State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All initial prompts of a dream, those of later beginnings included, with their scores."""
+    names = ("ids", "feature", "cross_entropy")
+    parts = [state, None if state.memory is None else state.memory.waiting]
+    ids, feature, cross_entropy = (
+        np.concatenate([np.asarray(getattr(part, name)) for part in parts if part is not None]) for name in names
+    )
+    return ids, feature, cross_entropy
 
 
 def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "P T"] | None:

@@ -48,14 +48,22 @@ def test_a_run_below_a_relative_path_is_saved_and_goes_on(tiny, whole, tmp_path,
     assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
 
 
-@pytest.mark.parametrize("changes", [{}, {"operators": "model_swap:2,insertion:1", "archive": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beginnings": 3, "model_starts": 9, "random_starts": 6},
+        {"operators": "model_swap:2,insertion:1", "archive": False},
+    ],
+)
 def test_a_guided_run_goes_on_with_all_that_it_remembers(tiny, tmp_path, changes):
     asked = {"config": dataclasses.replace(GUIDED, **changes), "attribution": False, "continuation": False}
     gone_on(tiny, tmp_path / "whole", **asked)
     output = broken(tiny, tmp_path / "run", 2, 5, **asked)
     assert (output / "checkpoints" / "5").is_dir()
     made = gone_on(tiny, output, **asked)
-    assert 3 + 10 * 7 < len(made.history) <= 3 + 12 * 7
+    first = int((made.history.iteration == 0).sum())
+    assert first == 3 * changes.get("beginnings", 1)
+    assert first + 10 * 7 < len(made.history) <= first + 12 * 7
     assert (output / HISTORY).read_bytes() == (tmp_path / "whole" / HISTORY).read_bytes()
 
 

@@ -152,6 +152,8 @@ def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(t
         "kept_last": "7",
         "model_starts": "5",
         "random_starts": "6",
+        "beginnings": "2",
+        "merging": "0.5",
     }
     assert list(settings) == [field.name for field in dataclasses.fields(SearchOptions)]
     flags = [f"--{name}={value}" for name, value in {"search": "best", **settings}.items()]
