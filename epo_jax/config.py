@@ -64,6 +64,8 @@ class SearchOptions:
         shares: dict[str, float] = {}
         for part in self.operators.split(","):
             name, _, share = (piece.strip() for piece in part.partition(":"))
+            if name in shares:
+                raise EpoError(f"--operators={self.operators}: {name} is named twice")
             try:
                 shares[name] = float(share or 1)
             except ValueError as error:

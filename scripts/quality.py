@@ -36,6 +36,7 @@ from epo_jax import command_line
 from epo_jax.compilation_cache import use_compilation_cache
 from epo_jax.config import BEST
 from epo_jax.corpus.sources import list_files
+from epo_jax.epo.guide import check_operators
 from epo_jax.errors import EpoError
 from epo_jax.report.saved_figure import write_figure
 from epo_jax.scoring.api import feature_scales
@@ -133,13 +134,9 @@ def _entries(config: epo_jax.EPOConfig, budget: int) -> list[Entry]:
         raise EpoError(f"--search_options: {last} has none; name one of {', '.join(SEARCHES)} last in --methods")
     changed = {"variant_of": last, "options": options}
     search = BEST if last == BEST else config.search
-    variant = Entry(
-        LABEL.value,
-        last,
-        dataclasses.replace(config, **{"search": search, **options}),
-        sizes | _corpus_of(last) | changed,
-    )
-    return [*entries[:-1], variant]
+    own = dataclasses.replace(config, **{"search": search, **options})
+    check_operators(own)
+    return [*entries[:-1], Entry(LABEL.value, last, own, sizes | _corpus_of(last) | changed)]
 
 
 def _fitted(config: epo_jax.EPOConfig, lm: epo_jax.LanguageModel) -> epo_jax.EPOConfig:

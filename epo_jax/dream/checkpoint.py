@@ -28,7 +28,7 @@ from epo_jax.whole_files import on_disk
 _TOLD = "told"
 _CHECKSUM = "checksum"
 _REMOVED = ".removed"
-# More bytes than a checkpoint takes on a disk.
+# More bytes than a checkpoint takes on a disk beside its arrays.
 ROOM = 2**20
 
 HostState = Mapping[str, np.ndarray]
@@ -50,7 +50,7 @@ def save_checkpoint(folder: Path, iteration: int, state: HostState, told: Mappin
     """
     from orbax.checkpoint import v1
 
-    if shutil.disk_usage(folder).free < ROOM:
+    if shutil.disk_usage(folder).free < ROOM + sum(array.nbytes for array in state.values()):
         # Orbax would say so too, but not in one line.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     said = json.dumps({**told, _CHECKSUM: _checksum(state)}).encode()

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +16,19 @@ from epo_jax.constraints import Survival, checked_step
 from epo_jax.dream import history as histories
 from epo_jax.dream.history import Chunk
 from epo_jax.epo import Algorithm, Info, State
+from epo_jax.epo.guide import Memory, Scored
 from epo_jax.parallel.processes import agreed
 
 # Rows of infos that one call to the device can bring back; how many of them are used follows the speed.
 CAPACITY = 16
 SECONDS_PER_CHUNK = 1.0
+# Named, so that a session's own default cannot change what a seed means.
+GENERATOR = "threefry2x32"
 # The iteration that a profile shows: the first one meets what happens once in a process.
 PROFILED = 2
+
+# Stands before the names of what a guided search remembers.
+MEMORY = "memory."
 
 # Infos, how many rows of them are filled, and the state after them.
 Issued = tuple[Info, int, Mapping[str, jax.Array] | None]
@@ -119,10 +126,32 @@ def advanced(
 
 @jax.jit
 def plain_state(state: State) -> dict[str, jax.Array]:
-    """A copy of a state as arrays by name, its keys as numbers."""
+    """A copy of a state as arrays by name, its keys as numbers; `state_of` makes one of them again."""
     arrays = {name: getattr(state, name) for name in ("ids", "feature", "cross_entropy", "iteration")}
+    for path, array in jax.tree_util.tree_leaves_with_path(state.memory):
+        arrays[MEMORY + jax.tree_util.keystr(path, simple=True, separator=".")] = array
     # Copies, since what a jitted function passes through is the very same array.
     return {**{name: jnp.copy(array) for name, array in arrays.items()}, "key": jax.random.key_data(state.key)}
+
+
+def state_of(arrays: Mapping[str, jax.Array]) -> State:
+    """The state that `plain_state` gave the arrays of."""
+    own = {name: array for name, array in arrays.items() if not name.startswith(MEMORY)}
+    key = jax.random.wrap_key_data(own.pop("key"), impl=GENERATOR)
+    if len(own) + 1 == len(arrays):
+        return State(key=key, **own)
+    # What is not there was None.
+    remembered: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Memory))
+    prompts: dict[str, dict[str, jax.Array]] = {}
+    for name, array in arrays.items():
+        if name.startswith(MEMORY):
+            part, _, inside = name.removeprefix(MEMORY).partition(".")
+            if inside:
+                prompts.setdefault(part, {})[inside] = array
+            else:
+                remembered[part] = array
+    remembered |= {name: Scored(**parts) for name, parts in prompts.items()}
+    return State(key=key, memory=Memory(**remembered), **own)
 
 
 def _profiled(advance: Callable[[State, int], tuple[State, Info]], state: State, folder: Path) -> tuple[State, Info]:

@@ -76,7 +76,7 @@ class Chunk:
 def of_state(state: State) -> Chunk:
     """The initial prompts of R dreams, those of later beginnings included."""
     parts = [fetched((state.ids, state.feature, state.cross_entropy))]
-    if state.memory is not None:
+    if state.memory is not None and state.memory.waiting is not None:
         waiting = state.memory.waiting
         parts.append(fetched((waiting.ids, waiting.feature, waiting.cross_entropy)))
     # Joined into copies: on a CPU what is fetched is the state's own memory, which the first steps take over.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ def fingerprints(
 def identity(run: Run) -> dict[str, Any]:
     """What was asked for, as JSON values by name."""
     told = {name: value for name, value in run.to_json().items() if name not in _FREE}
+    if run.search.options is not None:
+        # What the settings leave open may be another in another version.
+        told["options"] = dataclasses.asdict(run.search.options)
     return {**told, "commit": run.versions.get(MODEL_COMMIT)}
 
 

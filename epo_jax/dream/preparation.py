@@ -15,15 +15,12 @@ from jaxtyping import Int32, Key
 
 from epo_jax.config import EPOConfig
 from epo_jax.constraints import Survival, surviving_prompts
-from epo_jax.dream.chunks import CAPACITY
+from epo_jax.dream.chunks import CAPACITY, GENERATOR, state_of
 from epo_jax.dream.memory import fitted, rows_of, with_rows
 from epo_jax.dream.resuming import Kept
 from epo_jax.epo import Algorithm, State
 from epo_jax.parallel import replicated
 from epo_jax.parallel.placing import fetched
-
-# Named, so that a session's own default cannot change what a seed means.
-_GENERATOR = "threefry2x32"
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,16 +58,14 @@ def guided_starts(
 
 
 def _keys(algorithm: Algorithm, seeds: Sequence[int]) -> Key[Array, " R"]:
-    keys = jax.vmap(lambda seed: jax.random.key(seed, impl=_GENERATOR))(jnp.asarray(seeds, jnp.uint32))
+    keys = jax.vmap(lambda seed: jax.random.key(seed, impl=GENERATOR))(jnp.asarray(seeds, jnp.uint32))
     return keys if algorithm.mesh is None else replicated(keys, algorithm.mesh)
 
 
 def kept_state(kept: Kept, mesh: Mesh | None) -> State:
     """The state that an earlier part of a run left, on the devices of this one."""
     # Copies, since a state's memory is given away.
-    arrays = {name: jnp.array(array, copy=True) for name, array in kept.state.items()}
-    key = jax.random.wrap_key_data(arrays.pop("key"), impl=_GENERATOR)
-    state = State(key=key, **arrays)
+    state = state_of({name: jnp.array(array, copy=True) for name, array in kept.state.items()})
     return state if mesh is None else replicated(state, mesh)
 
 

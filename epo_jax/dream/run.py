@@ -83,7 +83,8 @@ class Run:
         if self.revision is not None:
             flags["revision"] = self.revision
         flags["feature"] = self.feature
-        flags |= {name: value for name, value in self.search.to_json().items() if name != "search"}
+        search = self.search.to_json().items()
+        flags |= {name: str(value).lower() if isinstance(value, bool) else value for name, value in search}
         flags |= {"prefix": self.prefix, "suffix": self.suffix, "bos": self.bos, "seed": self.seed, "dtype": self.dtype}
         if self.init_text is not None:
             flags["init_text"] = self.init_text
@@ -106,7 +107,8 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """The fields and the command as JSON values."""
-        return {**dataclasses.asdict(self), "constraints": self.constraints.to_json(), "command": self.command}
+        fields = {**dataclasses.asdict(self), "search": self.search.to_json()}
+        return {**fields, "constraints": self.constraints.to_json(), "command": self.command}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Run:

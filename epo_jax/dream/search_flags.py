@@ -16,10 +16,12 @@ from rich.console import Console
 from epo_jax.config import PRESETS, EPOConfig
 from epo_jax.constraints import RETOKENIZE as RETOKENIZATIONS
 from epo_jax.constraints import Constraints
+from epo_jax.dream import setting_flags
 from epo_jax.dream.attributions import SHARE, check_share
 from epo_jax.dream.given import parse_position, parse_token
 from epo_jax.dream.run_folder import EVERY, KEEP
 from epo_jax.dream.starts import INITS, RANDOM
+from epo_jax.epo.guide import check_operators
 from epo_jax.errors import EpoError
 from epo_jax.models import LanguageModel, load_model
 from epo_jax.models.config import DTYPES
@@ -30,19 +32,6 @@ from epo_jax.parallel.mesh import AUTO
 from epo_jax.scoring.reading import LAST
 from epo_jax.scoring.scale import NONE, parse_scale
 from epo_jax.scoring.template import BOS, PROMPT, Template, chat_template
-
-_SEARCH_HELP = {
-    "iterations": "steps after the initial prompts",
-    "population": "slots, one per fluency penalty (P)",
-    "children": "new prompts per slot in an iteration",
-    "length": "optimized tokens (T)",
-    "top_k": "tokens kept per position by gradient (K)",
-    "lambda_min": "least fluency penalty",
-    "lambda_max": "greatest fluency penalty",
-    "restart_every": "iterations between restarts; 0 means never",
-    "restart_lambda_min": "least penalty that a restart draws",
-    "restart_lambda_max": "greatest penalty that a restart draws",
-}
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -56,10 +45,7 @@ REVISION = flags.DEFINE_string(
 PRESET = flags.DEFINE_enum(
     "preset", None, list(PRESETS), "settings; by default quick on a CPU, paper on an accelerator"
 )
-for _field in dataclasses.fields(EPOConfig):
-    if _field.name in _SEARCH_HELP:
-        _define = flags.DEFINE_integer if isinstance(_field.default, int) else flags.DEFINE_float
-        _define(_field.name, None, f"{_SEARCH_HELP[_field.name]}; by default the preset's")
+flags.adopt_module_key_flags(setting_flags)
 PREFIX = flags.DEFINE_string("prefix", "", "frozen text before the prompt")
 SUFFIX = flags.DEFINE_string("suffix", "", "frozen text after the prompt")
 TEMPLATE = flags.DEFINE_string("template", None, "both in one: frozen text with {prompt} where the prompt stands")
@@ -168,9 +154,9 @@ def search_config(console: Console, default: EPOConfig | None = None) -> EPOConf
         )
     if preset is not None:
         settings = PRESETS[preset]
-    given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _SEARCH_HELP}
-    given = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(settings or EPOConfig(), **given)
+    config = dataclasses.replace(settings or EPOConfig(), **setting_flags.given())
+    check_operators(config)
+    return config
 
 
 def dream_options() -> dict[str, Any]:

@@ -99,19 +99,19 @@ class Memory:
     Attributes:
         tried: float32[P, O, T], children of each slot's member by operator and first edit, old ones fading.
         won: float32[P, O, T], those of them that a slot took.
-        filled: bool[M], of prompts that were scored; see `archive`.
+        filled: bool[M], of prompts that were scored; see `archive`. None where they are not remembered.
         lowest: float32[2], feature and cross-entropy of the most fluent prompt since the last beginning.
         highest: float32[], the greatest feature since then.
-        waiting: prompts of later beginnings, [n * P, T], in their order.
+        waiting: prompts of later beginnings, [n * P, T], in their order; None where there are none.
         elites: the best prompt for each slot over all beginnings that are over, [P, T].
     """
 
     tried: Float32[Array, "*R P O T"]
     won: Float32[Array, "*R P O T"]
-    filled: Bool[Array, "*R M"]
+    filled: Bool[Array, "*R M"] | None
     lowest: Float32[Array, "*R 2"]
     highest: Float32[Array, "*R"]
-    waiting: Scored
+    waiting: Scored | None
     elites: Scored
 
     def slope(self) -> Float32[Array, "*R"]:
@@ -125,6 +125,18 @@ def slope_of(lowest: Float32[Array, "*R 2"], highest: Float32[Array, "*R"]) -> F
     return jnp.where(rise > 0, rise, 1.0) / WIDTH
 
 
+def check_operators(config: EPOConfig) -> None:
+    """Check that there are the operators that settings name.
+
+    Raises:
+        EpoError: one that there is not.
+    """
+    options = config.options
+    for name in () if options is None else options.shares():
+        if name not in OPERATORS:
+            raise EpoError(f"--operators={config.operators}: {name!r} is not one of {', '.join(OPERATORS)}")
+
+
 def guide_of(config: EPOConfig) -> Guide | None:
     """What guides a search with these settings; None for the paper's.
 
@@ -134,10 +146,8 @@ def guide_of(config: EPOConfig) -> Guide | None:
     options = config.options
     if options is None:
         return None
+    check_operators(config)
     shares = options.shares()
-    for name in shares:
-        if name not in OPERATORS:
-            raise EpoError(f"--operators={options.operators}: {name!r} is not one of {', '.join(OPERATORS)}")
     scored = config.population * (1 + config.iterations * config.children)
     numbers = jnp.asarray(list(shares.values()), jnp.float32)
     return Guide(
@@ -167,13 +177,14 @@ def first_memory(guide: Guide, first: Scored, waiting: Scored) -> Memory:
     """
     dreams, population, length = first.ids.shape
     shape = (dreams, population, len(guide.operators), length)
-    filled = jnp.zeros((dreams, guide.places), jnp.bool_)
+    filled = None
     if guide.places:
+        filled = jnp.zeros((dreams, guide.places), jnp.bool_)
         for part in (first.ids, waiting.ids):
             filled = jax.vmap(remember)(filled, part, jnp.ones(part.shape[:2], jnp.bool_))
     tried, won = jnp.full(shape, TRIED, jnp.float32), jnp.full(shape, WON, jnp.float32)
     lowest, highest = range_of(first.feature, first.cross_entropy)
-    return Memory(tried, won, filled, lowest, highest, waiting, first)
+    return Memory(tried, won, filled, lowest, highest, waiting if waiting.ids.size else None, first)
 
 
 def range_of(

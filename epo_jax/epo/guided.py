@@ -67,7 +67,8 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
             positions = positions * jnp.linalg.norm(jnp.where(search.allowed, gradient, 0.0), axis=-1)
             positions = positions / positions.sum(axis=-1, keepdims=True)
 
-        def one(
+        def of_one(
+            key: PRNGKey,
             ids: Array,
             log_probs: Array,
             gradient: Array | None,
@@ -75,21 +76,16 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
             dream: Array,
             kept: Array,
             nat: Array,
-        ) -> Parent:
-            return Parent(ids, log_probs, gradient, search.allowed, positions, state.ids[dream], nat, kept)
-
-        def propose(key: PRNGKey, parent: Parent) -> Edits:
+        ) -> Edits:
+            parent = Parent(ids, log_probs, gradient, search.allowed, positions, state.ids[dream], nat, kept)
             edits = [
                 OPERATORS[name].propose(parent, jax.random.fold_in(key, number), count)
                 for number, name in enumerate(guide.operators)
             ]
             return jax.tree.map(lambda *each: jnp.stack(each), *edits)
 
-        def edits_of_one(key: PRNGKey, *rest: Array) -> Edits:
-            return propose(key, one(*rest))
-
         axes = (0, 0, 0, None if gradient is None else 0, 0, 0, 0, 0)
-        edits = jax.vmap(edits_of_one, axes)(keys, ids, log_probs, gradient, positions, dream, kept, nat)
+        edits = jax.vmap(of_one, axes)(keys, ids, log_probs, gradient, positions, dream, kept, nat)
         return edits, parents
 
     arrays = (work.ids, work.penalties, work.dream, work.keys, positions, kept, nat)
@@ -163,12 +159,12 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
     taken = (which[..., None] == state.ids.shape[1] + jnp.arange(count)).any(axis=1)
     memory = with_children(memory, operator, made.first_edit, made.scored, taken)
     memory = with_range(memory, pool.feature, pool.cross_entropy)
-    if guide.places:
+    if memory.filled is not None:
         filled = jax.vmap(archive.remember)(memory.filled, made.ids, made.scored)
         memory = dataclasses.replace(memory, filled=filled)
     iteration = state.iteration + 1
     members = Scored(ids, kept.feature, kept.cross_entropy)
-    if memory.waiting.ids.shape[1]:
+    if memory.waiting is not None:
         members, memory = _begun_anew(search, members, memory, iteration)
     new = State(members.ids, members.feature, members.cross_entropy, iteration, state.key, memory)
     told = (made.ids, made.feature, made.cross_entropy, made.scored)
@@ -182,6 +178,7 @@ def _begun_anew(
     """The next beginning's prompts, or the best of all beginnings, in the place of the members when it is time."""
     guide, size = search.guide, search.population
     assert guide is not None
+    assert memory.waiting is not None
     # Beginnings that wait, as many as the initial prompts were enough for.
     waiting = memory.waiting.ids.shape[1] // size
     each = jnp.maximum(1, ((1 - guide.merging) * guide.iterations / (waiting + 1)).astype(jnp.int32))
@@ -214,7 +211,9 @@ def best_for_slots(search: Search, prompts: Scored) -> Scored:
     assert search.guide is not None
     unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
     if not search.guide.follows:
-        unit = search.scales(len(unit))
+        # Parts of a dream's prompts are handed in as dreams.
+        scales = search.scales(search.dreams or 1)
+        unit = jnp.repeat(scales, len(unit) // len(scales))
     pool = Scores(prompts.feature, prompts.cross_entropy)
     which = _taken(search.guide, prompts.ids, pool, unit[:, None] * search.penalties)
     ids = jnp.take_along_axis(prompts.ids, which[..., None], axis=1)
@@ -272,7 +271,7 @@ def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[
     if search.automaton is not None:
         flat = ids.reshape(-1, ids.shape[-1])
         possible = possible & ~search.automaton.breaks(flat).reshape(possible.shape)
-    if memory.filled.shape[1]:
+    if memory.filled is not None:
         possible = possible & ~jax.vmap(archive.known)(memory.filled[work.dream], ids)
     # Of equal edits of a slot the first counts.
     hashes = archive.hashes(ids).reshape(len(ids), -1, 2)

@@ -16,6 +16,7 @@ import epo_jax
 from epo_jax.config import BEST
 from epo_jax.dream.start_pool import start_pool, start_rows
 from epo_jax.epo.state import Info
+from judging.relaxed import check_budget
 from judging.task import Task
 from judging.trace import Trace
 
@@ -49,7 +50,11 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     Args:
         task: what for, with which budget.
         config: settings of the search, whose iterations do not count.
+
+    Raises:
+        EpoError: settings that the model cannot serve, or a budget below what starting takes.
     """
+    check_budget(task, start_rows(config) + config.population * config.length)
     algorithm = epo_jax.build(task.lm, epo_jax.parse_feature(task.feature, task.lm), config)
     key = jax.random.key(task.seed, impl="threefry2x32")
     # Compiled before the clock runs.
@@ -69,9 +74,9 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
 def _first(state: epo_jax.State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All initial prompts of a dream, those of later beginnings included, with their scores."""
     names = ("ids", "feature", "cross_entropy")
-    parts = [state] if state.memory is None else [state, state.memory.waiting]
+    parts = [state, None if state.memory is None else state.memory.waiting]
     ids, feature, cross_entropy = (
-        np.concatenate([np.asarray(getattr(part, name)) for part in parts]) for name in names
+        np.concatenate([np.asarray(getattr(part, name)) for part in parts if part is not None]) for name in names
     )
     return ids, feature, cross_entropy
 

@@ -1,4 +1,4 @@
-"""Settings of a search that a command line changes, as name=value,name=value."""
+"""Settings of a search that a command line changes, as name=value;name=value, since values may hold commas."""
 
 from __future__ import annotations
 

@@ -139,22 +139,19 @@ def test_a_step_in_two_halves_is_the_step_where_every_first_alternative_is_chose
     for _ in range(3):
         proposed, drawn = checked.propose(state)
         after, told = plain_search.step(state)
-        positions, tokens = np.asarray(drawn.positions), np.asarray(drawn.tokens)
+        offered = np.asarray(drawn.ids)
+        assert offered.shape[2] == ALTERNATIVES
+        assert drawn.operator is None
         parents = np.repeat(np.asarray(state.ids), 6, axis=1)
-        for number in range(ALTERNATIVES):
-            children = parents.copy()
-            np.put_along_axis(children, positions[..., number, None], tokens[..., number, None], axis=2)
-            if number == 0:
-                np.testing.assert_array_equal(children, told.ids)
-            else:
-                copied = jax.tree.map(jnp.copy, state)
-                _, info = checked.finish(copied, proposed, np.full(children.shape[:2], number))
-                np.testing.assert_array_equal(children, info.ids)
-        again = checked.redraw(state, proposed, 3)
-        np.testing.assert_array_equal(np.asarray(again.positions)[..., :5], positions[..., 3:])
-        np.testing.assert_array_equal(np.asarray(again.tokens)[..., :5], tokens[..., 3:])
-        assert len(np.unique(np.concatenate([tokens, np.asarray(again.tokens)], axis=-1)[0, 0])) > 3
-        state, info = checked.finish(state, proposed, np.zeros(parents.shape[:2]))
+        assert ((offered != parents[:, :, None]).sum(axis=-1) == 1).all()
+        np.testing.assert_array_equal(offered[:, :, 0], told.ids)
+        copied = jax.tree.map(jnp.copy, state)
+        _, info = checked.finish(copied, proposed, offered[:, :, 5])
+        np.testing.assert_array_equal(info.ids, offered[:, :, 5])
+        again = np.asarray(checked.redraw(state, proposed, 3).ids)
+        np.testing.assert_array_equal(again[:, :, :5], offered[:, :, 3:])
+        assert len(np.unique(np.concatenate([offered, again], axis=2)[0, 0], axis=0)) > 3
+        state, info = checked.finish(state, proposed, offered[:, :, 0])
         for part in ("ids", "feature", "cross_entropy", "iteration"):
             np.testing.assert_array_equal(getattr(state, part), getattr(after, part))
             np.testing.assert_array_equal(getattr(info, part), getattr(told, part))
@@ -164,12 +161,13 @@ def test_a_step_in_two_halves_is_the_step_where_every_first_alternative_is_chose
 def test_children_that_are_left_out_are_not_scored_and_never_selected():
     checked = dataclasses.replace(make_toy(), checked=True)
     state = checked.init(jax.random.key(1), make_toy().random_ids(jax.random.key(1)))
-    proposed, _ = checked.propose(state)
+    proposed, drawn = checked.propose(state)
     before = np.asarray(state.ids)
-    choice = np.full(24, -1)
-    choice[5] = 2
-    state, info = checked.finish(state, proposed, choice)
+    chosen = np.full((24, 5), -1)
+    chosen[5] = np.asarray(drawn.ids)[5, 2]
+    state, info = checked.finish(state, proposed, chosen)
     assert np.flatnonzero(np.asarray(info.scored)).tolist() == [5]
+    assert np.asarray(info.ids)[5].tolist() == chosen[5].tolist()
     assert set(np.asarray(info.selected).tolist()) <= {0, 1, 2, 3, 4 + 5}
     kept = {prompt.tobytes() for prompt in np.concatenate([before, np.asarray(info.ids)[5:6]])}
     assert {prompt.tobytes() for prompt in np.asarray(state.ids)} <= kept

@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from broken_off import HISTORY, SMALL, broken, gone_on
+from broken_off import GUIDED, HISTORY, SMALL, broken, gone_on
 
 import epo_jax
 from epo_jax import Constraints, EpoError, NonFiniteError
+from epo_jax.config import BEST, OPTIONS
 from epo_jax.dream import history as histories
 from epo_jax.dream import loop
+from epo_jax.dream.checkpoint import load_checkpoint
 from epo_jax.dream.identity import fingerprints
 
 pytestmark = pytest.mark.usefixtures("one_step_at_a_time")
@@ -46,8 +48,47 @@ def test_a_run_below_a_relative_path_is_saved_and_goes_on(tiny, whole, tmp_path,
     assert (output / HISTORY).read_bytes() == (whole / HISTORY).read_bytes()
 
 
-def test_several_dreams_and_children_that_are_looked_at_go_on_too(tiny, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beginnings": 3, "model_starts": 9, "random_starts": 6},
+        {"operators": "model_swap:2,insertion:1", "archive": False},
+    ],
+)
+def test_a_guided_run_goes_on_with_all_that_it_remembers(tiny, tmp_path, changes):
+    asked = {"config": dataclasses.replace(GUIDED, **changes), "attribution": False, "continuation": False}
+    gone_on(tiny, tmp_path / "whole", **asked)
+    output = broken(tiny, tmp_path / "run", 2, 5, **asked)
+    assert (output / "checkpoints" / "5").is_dir()
+    made = gone_on(tiny, output, **asked)
+    first = int((made.history.iteration == 0).sum())
+    assert first == 3 * changes.get("beginnings", 1)
+    assert first + 10 * 7 < len(made.history) <= first + 12 * 7
+    assert (output / HISTORY).read_bytes() == (tmp_path / "whole" / HISTORY).read_bytes()
+
+
+def test_what_a_guided_run_leaves_open_is_kept_too_and_may_not_change(tiny, tmp_path, monkeypatch):
+    output = broken(tiny, tmp_path / "run", 2, config=GUIDED)
+    monkeypatch.setitem(OPTIONS, BEST, dataclasses.replace(OPTIONS[BEST], oversample=3))
+    with pytest.raises(EpoError, match=r"options\.oversample 4 \(now 3\)"):
+        gone_on(tiny, output, config=GUIDED)
+
+
+def test_files_of_the_papers_search_are_those_that_version_0_5_0_wrote(tiny, tmp_path):
+    output = broken(tiny, tmp_path / "run", 2)
+    (asked,) = json.loads((output / "checkpoints" / "run.json").read_text())
+    sizes = {"iterations": 7, "population": 3, "children": 4, "length": 5, "top_k": 40, "restart_every": 3}
+    penalties = {"lambda_min": 0.1, "lambda_max": 10.0, "restart_lambda_min": 2 / 3, "restart_lambda_max": 6.0}
+    assert asked["search"] == {**sizes, **penalties, "search": "paper"}
+    assert "options" not in asked
+    state, _ = load_checkpoint(output / "checkpoints", 2)
+    assert state.keys() == {"ids", "feature", "cross_entropy", "iteration", "key"}
+
+
+@pytest.mark.parametrize("config", [SMALL, GUIDED], ids=["paper", "best"])
+def test_several_dreams_and_children_that_are_looked_at_go_on_too(tiny, tmp_path, config):
     asked = {
+        "config": config,
         "feature": ["L0.N3", "L1.N5"],
         "seed": [1, 2],
         "constraints": Constraints(retokenize="reject"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shlex
@@ -14,6 +15,7 @@ import pytest
 from dream_command import QUICK, run
 
 import epo_jax
+from epo_jax.config import SearchOptions
 from epo_jax.dream import history as histories
 
 
@@ -58,6 +60,17 @@ from epo_jax.dream import history as histories
         (["--init=text"], "init", "model"),
         (["--init=model", "--init_text=abcd"], "--init=model and --init_text", "give one"),
         (["--init_file=/nonexistent.txt"], "--init_file=/nonexistent.txt", "cannot be read"),
+        (["--search=other"], "search", "paper"),
+        (["--noise=1"], "--noise", "use --search=best"),
+        (["--search=best", "--operators=model_swap:1,swap:1"], "'swap'", "gradient_swap"),
+        (["--search=best", "--operators=swap", "--model=nonsense"], "--operators=swap", "gradient_swap"),
+        (["--search=best", "--operators=model_swap:a"], "--operators=model_swap:a", "name:share"),
+        (["--search=best", "--operators=deletion,deletion:2"], "--operators=deletion", "twice"),
+        (["--search=best", "--positions=first"], "positions", "success"),
+        (["--search=best", "--penalties=none"], "penalties", "frontier"),
+        (["--search=best", "--noise=0"], "--noise=0", "above 0"),
+        (["--search=best", "--oversample=0"], "--oversample=0", "at least 1"),
+        (["--search=best", "--archive=maybe"], "archive", "--help"),
         (["--nonsense=1"], "nonsense", "--help"),
         (["--iterations=many"], "--iterations=many", "--help"),
         (["stray"], "stray", "--name=value"),
@@ -123,6 +136,39 @@ def test_the_command_prints_the_frontier_and_the_folder_and_its_config_names_a_c
     assert files[0].read_bytes() == files[1].read_bytes()
     assert (second.run.suffix, second.run.read) == (" $x", "-2")
     assert second.run.command == first.run.command
+
+
+def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(tiny_folder, tmp_path, capsys):
+    settings = {
+        "operators": "model_swap:2,gradient_swap:1",
+        "adaptation": "0.5",
+        "oversample": "2",
+        "noise": "0.25",
+        "positions": "gradient",
+        "penalties": "given",
+        "distinct": "false",
+        "archive": "false",
+        "kept_first": "9",
+        "kept_last": "7",
+        "model_starts": "5",
+        "random_starts": "6",
+        "beginnings": "2",
+        "merging": "0.5",
+    }
+    assert list(settings) == [field.name for field in dataclasses.fields(SearchOptions)]
+    flags = [f"--{name}={value}" for name, value in {"search": "best", **settings}.items()]
+    given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK, *flags, "--noattribution", "--nocontinuation"]
+    assert run(*given, f"--output={tmp_path / 'first'}") == 0
+    first = epo_jax.load_result(tmp_path / "first")
+    told = json.loads((tmp_path / "first" / "config.json").read_text())["search"]
+    assert {name: str(told[name]).lower() for name in settings} == settings
+    words = shlex.split(first.run.command)
+    assert set(flags) <= set(words)
+    assert run(*words[3:], f"--output={tmp_path / 'second'}") == 0
+    assert capsys.readouterr().err == ""
+    second = epo_jax.load_result(tmp_path / "second")
+    assert second.run.search == first.run.search
+    assert second.history.ids.tobytes() == first.history.ids.tobytes()
 
 
 def test_ranges_and_repeated_flags_dream_every_feature_with_every_seed_in_folders_of_their_own(

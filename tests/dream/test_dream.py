@@ -199,6 +199,17 @@ def test_special_tokens_are_never_used(tiny, result):
         ({"lambda_max": float("nan")}, "--lambda_max"),
         ({"restart_lambda_min": 7.0}, "--restart_lambda_min"),
         ({"search": "other"}, "--search"),
+        ({"noise": 0.5}, "--search"),
+        ({"search": "best", "operators": "model_swap:much"}, "--operators"),
+        ({"search": "best", "operators": "model_swap:0"}, "--operators"),
+        ({"search": "best", "adaptation": -1.0}, "--adaptation"),
+        ({"search": "best", "oversample": 0}, "--oversample"),
+        ({"search": "best", "noise": 0.0}, "--noise"),
+        ({"search": "best", "positions": "first"}, "--positions"),
+        ({"search": "best", "penalties": "none"}, "--penalties"),
+        ({"search": "best", "distinct": 1}, "--distinct"),
+        ({"search": "best", "kept_last": 0}, "--kept_last"),
+        ({"search": "best", "random_starts": -1}, "--random_starts"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(changes, flag):
@@ -207,7 +218,7 @@ def test_settings_that_cannot_be_used_are_refused_by_name(changes, flag):
 
 
 def test_the_default_settings_are_the_papers():
-    assert dataclasses.asdict(EPOConfig()) == {
+    assert EPOConfig().to_json() == {
         "iterations": 300,
         "population": 8,
         "children": 32,
@@ -220,7 +231,10 @@ def test_the_default_settings_are_the_papers():
         "restart_lambda_max": 6.0,
         "search": "paper",
     }
-    assert EPOConfig.from_json(json.loads(json.dumps(SMALL.to_json()))) == SMALL
+    guided = EPOConfig(search="best", noise=0.25, archive=False, operators="model_swap:1,deletion:0.5")
+    for config in (SMALL, guided):
+        assert EPOConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert guided.to_json().keys() == EPOConfig().to_json().keys() | {"noise", "archive", "operators"}
 
 
 def test_parameters_are_leaves_and_shapes_are_static(tiny):

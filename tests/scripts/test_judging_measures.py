@@ -167,10 +167,18 @@ def test_the_interval_has_what_other_features_would_give_and_seeds_alone_are_not
 
 
 def test_options_are_settings_of_a_search():
-    given_ = "top_k=64,lambda_min=0.2,search=paper,restart_every=0"
+    given_ = "top_k=64;lambda_min=0.2;search=paper;restart_every=0"
     assert parse_options(given_) == {"top_k": 64, "lambda_min": 0.2, "search": "paper", "restart_every": 0}
     assert parse_options("") == {}
     epo_jax.EPOConfig(**parse_options(given_))
-    for wrong in ("top_k", "topk=3", "top_k=3,top_k=4"):
+    guided = parse_options("search=best;operators=model_swap:1,deletion:0.5;archive=False;adaptation=None")
+    assert guided == {
+        "search": "best",
+        "operators": "model_swap:1,deletion:0.5",
+        "archive": False,
+        "adaptation": None,
+    }
+    epo_jax.EPOConfig(**guided)
+    for wrong in ("top_k", "topk=3", "top_k=3;top_k=4"):
         with pytest.raises(EpoError, match="--search_options"):
             parse_options(wrong)

@@ -11,7 +11,7 @@ import pytest
 from judging import features as listed
 from judging.dataset import PIECE, dataset, shuffled
 from judging.drawn import random, samples
-from judging.evolution import Starts, evolved, gcg, paper
+from judging.evolution import best, evolved, gcg, paper
 from judging.features import LONGEST, features, kind_of
 from judging.methods import METHODS, REFERENCE, SEARCHES
 from judging.rows import budget_of
@@ -44,7 +44,7 @@ def larger(task):
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_methods_score_what_they_tell_within_the_budget(name, larger):
-    small = dataclasses.replace(larger, budget=larger.budget if name == "dataset" else budget_of(SMALL))
+    small = dataclasses.replace(larger, budget=larger.budget if name in ("dataset", "best") else budget_of(SMALL))
     trace = METHODS[name](small)
     assert len(trace)
     assert trace.ids.shape == (len(trace), SMALL.length)
@@ -94,12 +94,24 @@ def test_the_budget_is_what_the_papers_search_takes_on_average(task):
     assert np.mean(spent) == pytest.approx(budget_of(config), rel=0.03)
 
 
-def test_starts_are_where_a_search_begins_and_their_rows_count(task):
-    ids = paper(dataclasses.replace(task, seed=9)).ids[:3]
-    trace = evolved(task, SMALL, Starts(ids, 50))
-    assert np.array_equal(trace.ids[:3], ids)
-    assert trace.rows[:3].tolist() == [55, 60, 65]
-    assert trace.rows[-1] <= task.budget
+def test_a_guided_search_is_the_dream_of_the_same_seed_and_the_rows_of_its_starts_count(task):
+    guided = dataclasses.replace(SMALL, search="best", model_starts=4, random_starts=6, operators="model_swap")
+    trace = evolved(dataclasses.replace(task, seed=3), guided)
+    history = epo_jax.dream(task.lm, epo_jax.parse_feature(FEATURE, task.lm), guided, seed=3).history
+    count = min(len(trace), len(history.ids))
+    assert count > SMALL.population * (1 + 3 * SMALL.children)
+    assert np.array_equal(trace.ids[:count], history.ids[:count])
+    # Samples are drawn and scored, random prompts scored; parents are run forward alone where nothing asks for more.
+    length, start = SMALL.length, SMALL.population
+    pool = (2 * 4 + 6) * length
+    assert trace.rows[:start].tolist() == [pool + number * length for number in (1, 2, 3)]
+    first = (trace.ids[start] != trace.ids[0]).argmax()
+    assert trace.rows[start] == pool + 3 * length + 3 * length + length - first
+
+
+def test_a_budget_below_what_starting_takes_is_refused(task):
+    with pytest.raises(EpoError, match=r"^--iterations: a budget of 420 rows, where the first scores take 815"):
+        best(task)
 
 
 def test_gcg_has_one_slot_that_never_falls(task):

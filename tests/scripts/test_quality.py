@@ -60,7 +60,7 @@ def test_runs_that_are_done_stay_and_others_join_the_tables(worded, tmp_path):
     first = command(*common, "--features=1", "--methods=paper")
     assert first.returncode == 0, first.stderr
     lines = (tmp_path / "tune.jsonl").read_text()
-    variant = ("--methods=random,paper", "--search_options=top_k=3,restart_every=0", "--label=few")
+    variant = ("--methods=random,paper", "--search_options=top_k=3;restart_every=0", "--label=few")
     second = command(*common, "--features=2", *variant)
     assert second.returncode == 0, second.stderr
     assert len(second.stdout.splitlines()) == 4

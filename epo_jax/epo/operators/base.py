@@ -45,13 +45,14 @@ class Edits:
     """Prompts that an operator made of one, of which the best will be chosen.
 
     Attributes:
-        ids: int32[m, T]; one that equals its parent, or holds what it may not, is never chosen.
+        ids: int32[m, T]; one that equals its parent, or holds what it may not, is never chosen. Leading axes appear
+            where the edits of several operators and parents are stacked.
         gain: float32[m], what is known of the change of the objective before anything is run: that of the new tokens'
             own surprisals, which the parent's rows give exactly; 0 where nothing is known.
     """
 
-    ids: Int32[Array, "m T"]
-    gain: Float32[Array, " m"]
+    ids: Int32[Array, "*u m T"]
+    gain: Float32[Array, "*u m"]
 
     def first_edits(self, parent: Int32[Array, " T"]) -> Int32[Array, " m"]:
         """The first position at which each differs from its parent; 0 where none does."""
