@@ -21,6 +21,9 @@ from epo_jax.epo.search import Search
 BEAM = 2**17
 # Continuations in the last place for each one elsewhere: the feature is most often read there.
 LAST = 8
+# Nats by which a token that stands in the prompt already is less likely than the model has it: a beam for fluency alone
+# ends in repetition.
+REPEATED = 2.0
 
 
 def beam(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R n T"]:
@@ -64,13 +67,15 @@ def _continued(
     log_probs = jnp.where(search.allowed, log_probs[:, : search.allowed.shape[0]], -jnp.inf)
     slot = jnp.tile(jnp.arange(population), dreams)
 
-    def drawn(key: Key[Array, ""], slot: Array, log_probs: Float32[Array, " V"]) -> Int32[Array, " n"]:
+    def drawn(key: Key[Array, ""], slot: Array, log_probs: Float32[Array, " V"], ids: Array) -> Int32[Array, " n"]:
+        before = jnp.where(jnp.arange(length) < place, ids, log_probs.shape[0])
+        log_probs = log_probs.at[before].add(-REPEATED, mode="drop")
         own = jax.random.fold_in(jax.random.fold_in(key, place), slot)
         # The best so many of perturbed log-probabilities are a draw without repetition.
         noise = jax.random.gumbel(own, log_probs.shape)
         return jax.lax.top_k(log_probs + noise, count)[1].astype(jnp.int32)
 
-    tokens = jax.vmap(drawn)(key[dream], slot, log_probs)
+    tokens = jax.vmap(drawn)(key[dream], slot, log_probs, flat)
     here = jnp.arange(length) == place
     new = jnp.where(here, tokens[..., None], flat[:, None]).reshape(-1, length)
     number = jnp.repeat(jnp.arange(len(flat), dtype=jnp.int32), count)
