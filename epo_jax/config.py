@@ -92,8 +92,8 @@ OPTIONS = {
         kept_last=64,
         model_starts=64,
         random_starts=32,
-        beam=False,
-        beginnings=1,
+        beam=True,
+        beginnings=2,
         merging=0.3,
     )
 }
@@ -242,5 +242,5 @@ def _check_count(name: str, value: object, least: int) -> None:
 
 PRESETS = {
     "paper": EPOConfig(),
-    "quick": EPOConfig(iterations=60, children=8),
+    "quick": EPOConfig(iterations=60, children=8, search=BEST),
 }

@@ -29,7 +29,6 @@ from epo_jax.dream.result import Result
 from epo_jax.dream.run import MODEL_COMMIT, Run
 from epo_jax.dream.run_folder import EVERY, KEEP, RunFolder, check_keeping
 from epo_jax.dream.searching import searched
-from epo_jax.dream.start_pool import start_pool
 from epo_jax.dream.starts import RANDOM, initial_prompts
 from epo_jax.dream.versions import versions
 from epo_jax.errors import EpoError
@@ -276,8 +275,7 @@ def dream(
                 inspection.check(ids)
             started = time.monotonic()
             if ids is None:
-                pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), inspection.keeps)
-                ids = guided_starts(algorithm, config, seeds, pool)
+                ids = guided_starts(lm, algorithm, config, seeds, template, inspection.keeps)
             state = first_state(algorithm, seeds, ids, inspection.rejects)
         else:
             started = time.monotonic()

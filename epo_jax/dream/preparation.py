@@ -18,9 +18,14 @@ from epo_jax.constraints import Survival, surviving_prompts
 from epo_jax.dream.chunks import CAPACITY, GENERATOR, state_of
 from epo_jax.dream.memory import fitted, rows_of, with_rows
 from epo_jax.dream.resuming import Kept
+from epo_jax.dream.start_pool import start_pool
+from epo_jax.dream.starts import Keep
 from epo_jax.epo import Algorithm, State
+from epo_jax.errors import EpoError
+from epo_jax.models import LanguageModel
 from epo_jax.parallel import replicated
 from epo_jax.parallel.placing import fetched
+from epo_jax.scoring import Template
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,11 +51,39 @@ def first_state(
 
 
 def guided_starts(
-    algorithm: Algorithm, config: EPOConfig, seeds: Sequence[int], pool: Int32[np.ndarray, "R N T"] | None
+    lm: LanguageModel,
+    algorithm: Algorithm,
+    config: EPOConfig,
+    seeds: Sequence[int],
+    template: Template = Template(),  # noqa: B008 (a frozen dataclass)
+    keep: Keep | None = None,
 ) -> Int32[np.ndarray, "R n T"] | None:
-    """What a guided search starts from: a beam's prompts, or the best of many; None for random ones."""
-    if config.options is not None and config.options.beam:
+    """What dreams of a guided search start from: a beam's prompts, or the best of many; None for random ones.
+
+    Where constraints look at whole prompts, which a beam does not have before its end, samples stand in its place.
+
+    Args:
+        lm: the model.
+        algorithm: the search.
+        config: its settings.
+        seeds: of the dreams.
+        template: frozen text.
+        keep: which prompts may stay.
+
+    Raises:
+        EpoError: a beam was asked for where there can be none, or too few samples may stay.
+    """
+    if config.options is None:
+        return None
+    looked_at = algorithm.automaton is not None or algorithm.movable is not None or algorithm.checked
+    if config.beam and looked_at:
+        raise EpoError(
+            "--beam: writes prompts token by token, and --ban_text, --freeze and --retokenize=reject look at whole "
+            "ones; give --nobeam, and samples of the model are taken"
+        )
+    if config.options.beam and not looked_at:
         return np.asarray(fetched(algorithm.beam(_keys(algorithm, seeds))))
+    pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), keep)
     if pool is None:
         return None
     ids = jnp.asarray(pool)

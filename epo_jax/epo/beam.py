@@ -75,6 +75,7 @@ def _continued(
         noise = jax.random.gumbel(own, log_probs.shape)
         return jax.lax.top_k(log_probs + noise, count)[1].astype(jnp.int32)
 
+    count = min(count, log_probs.shape[1])
     tokens = jax.vmap(drawn)(key[dream], slot, log_probs, flat)
     here = jnp.arange(length) == place
     new = jnp.where(here, tokens[..., None], flat[:, None]).reshape(-1, length)
@@ -82,8 +83,10 @@ def _continued(
     places = jnp.full(len(new), place, jnp.int32)
     # A first token without a predecessor has no cross-entropy; there one more is scored, whatever it is.
     least = 1 + search.scorer.first_scored
-    lengths = jnp.maximum(places + 1, least)
+    # Where fewer tokens are allowed than are drawn, others come last, and are no continuations.
+    fine = search.allowed[tokens.reshape(-1)]
+    lengths = jnp.where(fine, jnp.maximum(places + 1, least), 0)
     scores = search.scorer.evaluate(parents, Candidates(new, number, dream[number]), places, lengths)
-    every = Scored(new, scores.feature, scores.cross_entropy)
+    every = Scored(new, jnp.where(fine, scores.feature, jnp.nan), scores.cross_entropy)
     pool = jax.tree.map(lambda part: part.reshape(dreams, population * count, *part.shape[1:]), every)
     return best_for_slots(search, pool).ids

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 import epo_jax
 from epo_jax.config import BEST
-from epo_jax.dream.start_pool import start_pool, start_rows
+from epo_jax.dream.preparation import guided_starts
+from epo_jax.dream.start_pool import start_rows
 from epo_jax.epo.state import Info
 from judging.relaxed import check_budget
 from judging.task import Task
@@ -81,12 +82,15 @@ def _first(state: epo_jax.State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids, feature, cross_entropy
 
 
-def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "P T"] | None:
+def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "n T"] | None:
     """What a search with a guide starts from; None for random prompts."""
-    if config.options is not None and config.options.beam:
-        return algorithm.beam(jax.random.key(task.seed, impl="threefry2x32"))
-    pool = start_pool(task.lm, config, [task.seed], epo_jax.Template(), np.asarray(algorithm.allowed))
-    return None if pool is None else algorithm.best_of(jnp.asarray(pool[0]))
+    starts = guided_starts(task.lm, _listed(algorithm), config, [task.seed])
+    return None if starts is None else jnp.asarray(starts[0])
+
+
+def _listed(algorithm: epo_jax.Algorithm) -> epo_jax.Algorithm:
+    """The same search as a list of one dream."""
+    return dataclasses.replace(algorithm, dreams=1)
 
 
 def _iteration(info: Info, spent: int, began: float) -> tuple[Trace, int]:
