@@ -79,7 +79,7 @@ class SearchOptions:
 
 OPTIONS = {
     BEST: SearchOptions(
-        operators="model_swap:0.35,gradient_swap:0.2,mixed_swap:0.15,pair_swap:0.1,crossover:0.05,insertion:0.1,"
+        operators="model_swap:0.35,gradient_swap:0.2,mixed_swap:0.15,pair_swap:0.1,crossover:0.1,insertion:0.05,"
         "deletion:0.05",
         adaptation=0.8,
         oversample=4,
@@ -93,7 +93,7 @@ OPTIONS = {
         model_starts=64,
         random_starts=32,
         beam=True,
-        beginnings=2,
+        beginnings=3,
         merging=0.3,
     )
 }
