@@ -275,7 +275,8 @@ def dream(
             if ids is not None and constraints is not None:
                 inspection.check(ids)
             started = time.monotonic()
-            if ids is None:
+            # Positions that keep their tokens are never to keep drawn ones.
+            if ids is None and algorithm.movable is None:
                 pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), inspection.keeps)
                 ids = None if pool is None else best_starts(algorithm, pool)
             state = first_state(algorithm, seeds, ids, inspection.rejects)
