@@ -34,6 +34,7 @@ class SearchOptions:
         kept_last: in the last iteration; between them it changes by equal factors.
         model_starts: samples of the model among which the initial prompts are chosen.
         random_starts: prompts of uniformly drawn tokens among which they are chosen.
+        beam: whether a beam through the model writes the initial prompts instead, token by token.
         beginnings: how often the search begins anew, the first time included, each time with other initial prompts.
         merging: the share of iterations at the end that goes on from the best prompts of all beginnings.
     """
@@ -50,6 +51,7 @@ class SearchOptions:
     kept_last: int
     model_starts: int
     random_starts: int
+    beam: bool
     beginnings: int
     merging: float
 
@@ -90,7 +92,8 @@ OPTIONS = {
         kept_last=64,
         model_starts=64,
         random_starts=32,
-        beginnings=1,
+        beam=True,
+        beginnings=2,
         merging=0.3,
     )
 }
@@ -142,6 +145,7 @@ class EPOConfig:
     kept_last: int | None = None
     model_starts: int | None = None
     random_starts: int | None = None
+    beam: bool | None = None
     beginnings: int | None = None
     merging: float | None = None
 
@@ -226,7 +230,7 @@ def _check_options(options: SearchOptions, population: int) -> None:
     for name, known in (("positions", POSITIONS), ("penalties", PENALTIES)):
         if getattr(options, name) not in known:
             raise EpoError(f"--{name}={getattr(options, name)}: not one of {', '.join(known)}")
-    for name in ("distinct", "archive"):
+    for name in ("distinct", "archive", "beam"):
         if not isinstance(getattr(options, name), bool):
             raise EpoError(f"--{name}={getattr(options, name)}: must be true or false")
 
@@ -238,5 +242,5 @@ def _check_count(name: str, value: object, least: int) -> None:
 
 PRESETS = {
     "paper": EPOConfig(),
-    "quick": EPOConfig(iterations=60, children=8),
+    "quick": EPOConfig(iterations=60, children=8, search=BEST),
 }

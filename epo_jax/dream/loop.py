@@ -23,13 +23,12 @@ from epo_jax.dream.folders import writable_folder
 from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.memory import rows_alone, rows_of
 from epo_jax.dream.outcome import checked, interrupted, result_of
-from epo_jax.dream.preparation import best_starts, first_state, kept_state, ran_on, tell_changes, with_room
+from epo_jax.dream.preparation import first_state, guided_starts, kept_state, ran_on, tell_changes, with_room
 from epo_jax.dream.progress import Callback
 from epo_jax.dream.result import Result
 from epo_jax.dream.run import MODEL_COMMIT, Run
 from epo_jax.dream.run_folder import EVERY, KEEP, RunFolder, check_keeping
 from epo_jax.dream.searching import searched
-from epo_jax.dream.start_pool import start_pool
 from epo_jax.dream.starts import RANDOM, initial_prompts
 from epo_jax.dream.versions import versions
 from epo_jax.errors import EpoError
@@ -275,10 +274,8 @@ def dream(
             if ids is not None and constraints is not None:
                 inspection.check(ids)
             started = time.monotonic()
-            # Positions that keep their tokens are never to keep drawn ones.
-            if ids is None and algorithm.movable is None:
-                pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), inspection.keeps)
-                ids = None if pool is None else best_starts(algorithm, pool)
+            if ids is None:
+                ids = guided_starts(lm, algorithm, config, seeds, template, inspection.keeps)
             state = first_state(algorithm, seeds, ids, inspection.rejects)
         else:
             started = time.monotonic()

@@ -36,6 +36,7 @@ _OF_BEST = {
     "kept_last": "the same in the last iteration; between them it changes by equal factors",
     "model_starts": "samples of the model among which the initial prompts are chosen",
     "random_starts": "prompts of uniformly drawn tokens among which they are chosen",
+    "beam": "whether a beam through the model writes the initial prompts, token by token",
     "beginnings": "how often the search begins anew, the first time included, each time with other initial prompts",
     "merging": "share of iterations at the end that goes on from the best prompts of all beginnings",
 }

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int32
 
 from epo_jax.config import EPOConfig
 from epo_jax.dream.starts import Keep, samples
+from epo_jax.epo.beam import beam_rows
 from epo_jax.epo.mutate import random_prompts
 from epo_jax.models import LanguageModel
 from epo_jax.parallel.placing import fetched
@@ -69,8 +70,10 @@ def start_pool(
 
 
 def start_rows(config: EPOConfig) -> int:
-    """Rows of tokens that are run for one dream's pool: samples are drawn, and all prompts scored."""
+    """Rows of tokens that are run for one dream's starts: samples are drawn and all prompts scored, or a beam is."""
     options = config.options
     if options is None:
         return 0
+    if options.beam:
+        return options.beginnings * beam_rows(config.population, config.children, config.length)
     return config.length * (2 * options.model_starts + options.random_starts)

@@ -20,6 +20,7 @@ from jaxtyping import Int32, Integer, Key
 from numpy.typing import ArrayLike
 
 from epo_jax.epo import step
+from epo_jax.epo.beam import beam
 from epo_jax.epo.search import DATA_AXIS, Search
 from epo_jax.epo.state import Alternatives, Info, Proposed, State
 from epo_jax.errors import EpoError
@@ -53,6 +54,16 @@ class Algorithm(Search):
         if ids is None and self.checked:
             raise EpoError("--retokenize=reject: prompts are looked at on the host; give init some that survive")
         return _init(self, key, ids)
+
+    def beam(self, key: Key[Array, "*R"]) -> Int32[Array, "*R n T"]:
+        """Prompts to start from that a beam writes token by token, see `epo_jax.epo.beam`.
+
+        Raises:
+            EpoError: the search has no guide, or positions that keep their tokens.
+        """
+        if self.guide is None or self.movable is not None:
+            raise EpoError("--beam: writes whole prompts for a search with --search=best, without --freeze")
+        return _beam(self, key)
 
     def best_of(self, ids: Int32[Array, "*R N T"]) -> Int32[Array, "*R n T"]:
         """Of many prompts those that the slots of a guided search would take, to start from.
@@ -209,6 +220,12 @@ def _plain(algorithm: Algorithm, tree: Any, axis: int = 0) -> Any:
 @jax.jit
 def _random_ids(algorithm: Algorithm, key: Key[Array, "*R"]) -> Int32[Array, "*R n T"]:
     ids = _everywhere(algorithm, lambda search, _, keys: step.random_ids(search, keys), _stacked(algorithm, key))
+    return _plain(algorithm, ids)
+
+
+@jax.jit
+def _beam(algorithm: Algorithm, key: Key[Array, "*R"]) -> Int32[Array, "*R n T"]:
+    ids = _everywhere(algorithm, lambda search, _, keys: beam(search, keys), _stacked(algorithm, key))
     return _plain(algorithm, ids)
 
 

@@ -35,7 +35,7 @@ from epo_jax.epo.scorer import Parents, Scores
 from epo_jax.epo.search import Search
 from epo_jax.epo.select import best_for
 from epo_jax.epo.state import Info, State
-from epo_jax.epo.work import UNSCORED, Children, Work, penalties_of
+from epo_jax.epo.work import GRADIENT_ROWS, UNSCORED, Children, Work, penalties_of
 
 # Draws of an iteration and slot beside those of the operators, which have the numbers from 0 on.
 OPERATOR, CHOICE = 1000, 1001
@@ -173,8 +173,9 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
     if memory.waiting is not None:
         members, memory = _begun_anew(search, members, memory, iteration)
     new = State(members.ids, members.feature, members.cross_entropy, iteration, state.key, memory)
-    told = (made.ids, made.feature, made.cross_entropy, made.scored, made.first_edit)
-    return new, Info(iteration, *told, which, jnp.full(len(ids), jnp.nan, jnp.float32))
+    told = (made.ids, made.feature, made.cross_entropy, made.scored)
+    rows = made.rows + search.population * search.length * (GRADIENT_ROWS if guide.reads_gradient else 1)
+    return new, Info(iteration, *told, rows, which, jnp.full(len(ids), jnp.nan, jnp.float32))
 
 
 def _begun_anew(
@@ -190,7 +191,7 @@ def _begun_anew(
     number = iteration // each
     due = (iteration % each == 0) & (number <= waiting + 1)
     both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), memory.elites, members)
-    elites = _best(search, both)
+    elites = best_for_slots(search, both)
     start = jnp.clip(number - 1, 0, waiting - 1) * size
     fresh = jax.tree.map(
         lambda values: jax.vmap(lambda own, at: jax.lax.dynamic_slice_in_dim(own, at, size))(values, start),
@@ -211,7 +212,7 @@ def _where(condition: Bool[Array, " R"], some: Scored, others: Scored) -> Scored
     return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), some, others)
 
 
-def _best(search: Search, prompts: Scored) -> Scored:
+def best_for_slots(search: Search, prompts: Scored) -> Scored:
     """Of prompts the best for each slot, by penalties in units of their own frontier's slope."""
     assert search.guide is not None
     unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
@@ -235,7 +236,7 @@ def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32
     def part(values: Array) -> Array:
         return values.reshape(dreams * parts, -1, *values.shape[2:])
 
-    best = _best(search, Scored(part(ids), part(scores.feature), part(scores.cross_entropy)))
+    best = best_for_slots(search, Scored(part(ids), part(scores.feature), part(scores.cross_entropy)))
     return best.ids.reshape(dreams, -1, length)
 
 

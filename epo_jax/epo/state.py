@@ -46,7 +46,8 @@ class Info:
         feature: float32[C].
         cross_entropy: float32[C], in nats/token.
         scored: bool[C]; False for children that could not be made, whose ids and scores mean nothing.
-        first_edit: int32[C], the position from which each child was run; its parent's is reused before.
+        rows: int32, tokens run through the model: the parents', thrice where their gradients were taken, and the
+            children's from their first edit on.
         selected: int32[P], for each slot the index of its new member in the pool of P parents and C children.
         restart_penalty: the penalty that a restart drew; NaN where there was none.
     """
@@ -56,7 +57,7 @@ class Info:
     feature: Float32[Array, "*R C"]
     cross_entropy: Float32[Array, "*R C"]
     scored: Bool[Array, "*R C"]
-    first_edit: Int32[Array, "*R C"]
+    rows: Int32[Array, "*R"]
     selected: Int32[Array, "*R P"]
     restart_penalty: Float32[Array, "*R"]
 

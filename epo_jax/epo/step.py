@@ -23,6 +23,7 @@ from epo_jax.epo.search import MODEL_AXIS, Search
 from epo_jax.epo.select import select
 from epo_jax.epo.state import Alternatives, Info, Proposed, State
 from epo_jax.epo.work import (
+    GRADIENT_ROWS,
     UNSCORED,
     Children,
     Device,
@@ -182,5 +183,6 @@ def _selected(search: Search, state: State, made: Children) -> tuple[State, Info
     ids = jnp.take_along_axis(jnp.concatenate([state.ids, made.ids], axis=1), selected[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, selected, axis=1), pool)
     new = State(ids, kept.feature, kept.cross_entropy, iteration, state.key)
-    told = (made.ids, made.feature, made.cross_entropy, made.scored, made.first_edit)
-    return new, Info(iteration, *told, selected, restart)
+    told = (made.ids, made.feature, made.cross_entropy, made.scored)
+    rows = made.rows + GRADIENT_ROWS * search.population * search.length
+    return new, Info(iteration, *told, rows, selected, restart)

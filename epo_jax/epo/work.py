@@ -17,6 +17,8 @@ from epo_jax.epo.state import Info, State
 
 # Every draw is made from fold_in(key, iteration), split by use.
 CHILDREN, RESTART = 0, 1
+# Rows that a token of a prompt counts whose gradient is taken: forward, and a backward pass as dear as two.
+GRADIENT_ROWS = 3
 # In the place of the first token of a child that was not scored.
 UNSCORED = -1
 
@@ -55,6 +57,11 @@ class Children:
     cross_entropy: Float32[Array, "R C"]
     scored: Bool[Array, "R C"]
     first_edit: Int32[Array, "R C"]
+
+    @property
+    def rows(self) -> Int32[Array, " R"]:
+        """Tokens that were run for them, from their first edits on."""
+        return jnp.where(self.scored, self.ids.shape[2] - self.first_edit, 0).sum(axis=1, dtype=jnp.int32)
 
 
 def penalties_of(search: Search, state: State) -> Float32[Array, "R P"]:
@@ -98,7 +105,13 @@ def given_children(search: Search, work: Work, ids: Int32[Array, "R C T"]) -> In
     return ids.reshape(search.sharing.slots, search.children, -1)[work.units.slot[:, None], work.numbers]
 
 
-def scored_children(search: Search, work: Work, state: State, new: Int32[Array, "u n T"], parents: Parents) -> Children:
+def scored_children(
+    search: Search,
+    work: Work,
+    state: State,
+    new: Int32[Array, "u n T"],
+    parents: Parents,
+) -> Children:
     """All dreams' children with their scores; each device scores its share, and only ids and scores travel.
 
     Args:
@@ -147,7 +160,7 @@ def no_info(search: Search, dreams: int) -> Info:
         feature=jnp.zeros((dreams, count), jnp.float32),
         cross_entropy=jnp.zeros((dreams, count), jnp.float32),
         scored=jnp.zeros((dreams, count), jnp.bool_),
-        first_edit=jnp.zeros((dreams, count), jnp.int32),
+        rows=jnp.zeros(dreams, jnp.int32),
         selected=jnp.zeros((dreams, search.population), jnp.int32),
         restart_penalty=jnp.full(dreams, jnp.nan, jnp.float32),
     )

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 
 import epo_jax
 from epo_jax.config import BEST
-from epo_jax.dream.start_pool import start_pool, start_rows
+from epo_jax.dream.preparation import guided_starts
+from epo_jax.dream.start_pool import start_rows
 from epo_jax.epo.state import Info
 from judging.relaxed import check_budget
-from judging.rows import GRADIENT, PARENT
 from judging.task import Task
 from judging.trace import Trace
 
@@ -55,7 +55,8 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     Raises:
         EpoError: settings that the model cannot serve, or a budget below what starting takes.
     """
-    check_budget(task, start_rows(config) + config.population * config.length)
+    beginnings = 1 if config.options is None else config.options.beginnings
+    check_budget(task, start_rows(config) + beginnings * config.population * config.length)
     algorithm = epo_jax.build(task.lm, epo_jax.parse_feature(task.feature, task.lm), config)
     key = jax.random.key(task.seed, impl="threefry2x32")
     # Compiled before the clock runs.
@@ -65,10 +66,9 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     spent, (ids, feature, cross_entropy) = start_rows(config), _first(state)
     parts = [_part(ids, feature, cross_entropy, spent + config.length * (1 + np.arange(len(ids))), began)]
     spent += config.length * len(ids)
-    parent_rows = PARENT if algorithm.guide is not None and not algorithm.guide.reads_gradient else GRADIENT
     while spent < task.budget:
         state, info = algorithm.step(state)
-        part, spent = _iteration(info, config, spent, parent_rows, began)
+        part, spent = _iteration(info, spent, began)
         parts.append(part)
     return Trace.joined(parts).until(task.budget)
 
@@ -83,22 +83,24 @@ def _first(state: epo_jax.State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids, feature, cross_entropy
 
 
-def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "P T"] | None:
+def _starts(task: Task, config: epo_jax.EPOConfig, algorithm: epo_jax.Algorithm) -> Int32[Array, "n T"] | None:
     """What a search with a guide starts from; None for random prompts."""
-    pool = start_pool(task.lm, config, [task.seed], epo_jax.Template(), np.asarray(algorithm.allowed))
-    return None if pool is None else algorithm.best_of(jnp.asarray(pool[0]))
+    starts = guided_starts(task.lm, _listed(algorithm), config, [task.seed])
+    return None if starts is None else jnp.asarray(starts[0])
 
 
-def _iteration(info: Info, config: epo_jax.EPOConfig, spent: int, parent_rows: int, began: float) -> tuple[Trace, int]:
-    """The children of an iteration, and all rows that were run up to its end."""
-    scored = np.asarray(info.scored)
-    ids, feature, cross_entropy, first_edit = (
-        part[scored] for part in jax.device_get((info.ids, info.feature, info.cross_entropy, info.first_edit))
+def _listed(algorithm: epo_jax.Algorithm) -> epo_jax.Algorithm:
+    """The same search as a list of one dream."""
+    return dataclasses.replace(algorithm, dreams=1)
+
+
+def _iteration(info: Info, spent: int, began: float) -> tuple[Trace, int]:
+    """The children of an iteration, which are all known at its end, and all rows that were run up to there."""
+    scored, rows = np.asarray(info.scored), spent + int(info.rows)
+    ids, feature, cross_entropy = (
+        part[scored] for part in jax.device_get((info.ids, info.feature, info.cross_entropy))
     )
-    # The parents come before the first child.
-    spent += config.population * parent_rows * config.length
-    rows = spent + np.cumsum(config.length - first_edit.astype(np.int64))
-    return _part(ids, feature, cross_entropy, rows, began), int(rows.max(initial=spent))
+    return _part(ids, feature, cross_entropy, np.full(len(ids), rows), began), rows
 
 
 def _part(ids: ArrayLike, feature: ArrayLike, cross_entropy: ArrayLike, rows: np.ndarray, began: float) -> Trace:

@@ -32,6 +32,12 @@ def trajectory(algorithm: Algorithm, run: int, steps: int) -> list[tuple[State, 
     return made
 
 
+def first_edits(before: State, info: Info) -> np.ndarray:
+    """Where each child begins to differ from its parent."""
+    parents = np.repeat(np.asarray(before.ids), len(info.ids) // len(before.ids), axis=0)
+    return (np.asarray(info.ids) != parents).argmax(axis=1)
+
+
 def scored_ids(info: Info) -> np.ndarray:
     return np.asarray(info.ids)[np.asarray(info.scored)]
 
@@ -130,13 +136,11 @@ def test_banned_tokens_and_positions_that_may_not_move_are_left_alone(toy, seed,
         assert np.asarray(algorithm.allowed)[ids[:, [0, 2, 3]]].all()
 
 
-def test_children_are_run_from_the_first_token_that_differs_from_their_parents(toy):
-    for before, info, _ in trajectory(toy(options={}), 2, 5):
-        parents = np.repeat(np.asarray(before.ids), 6, axis=0)
+@pytest.mark.parametrize(("operators", "passes"), [("model_swap,insertion", 1), ("model_swap,gradient_swap", 3)])
+def test_rows_of_parents_and_of_what_stands_behind_each_edit_are_counted(toy, operators, passes):
+    for before, info, _ in trajectory(toy(options={"operators": operators}), 2, 4):
         scored = np.asarray(info.scored)
-        differs = (np.asarray(info.ids) != parents)[scored]
-        assert differs.any(axis=1).all()
-        np.testing.assert_array_equal(differs.argmax(axis=1), np.asarray(info.first_edit)[scored])
+        assert int(info.rows) == passes * 4 * 5 + (5 - first_edits(before, info)[scored]).sum()
 
 
 def memory_of(algorithm: Algorithm, run: int = 0) -> tuple[Memory, Memory]:
@@ -195,7 +199,7 @@ def test_positions_get_shares_by_success_and_none_where_they_may_not_move(toy):
 def test_what_was_tried_and_taken_is_counted_and_fades(toy):
     algorithm = toy(options={"operators": "model_swap"})
     for before, info, after in trajectory(algorithm, 3, 3):
-        scored, first = np.asarray(info.scored), np.asarray(info.first_edit)
+        scored, first = np.asarray(info.scored), first_edits(before, info)
         taken = np.isin(4 + np.arange(24), np.asarray(info.selected))
         for old, new, counted in (
             (before.memory.tried, after.memory.tried, scored),
@@ -250,8 +254,8 @@ def test_positions_by_gradient_are_those_where_it_is_large(toy):
     scorer = dataclasses.replace(algorithm.scorer, table=flat, surprise=even)
     edited = np.concatenate(
         [
-            np.asarray(info.first_edit)[np.asarray(info.scored)]
-            for _, info, _ in trajectory(dataclasses.replace(algorithm, scorer=scorer), 0, 4)
+            first_edits(before, info)[np.asarray(info.scored)]
+            for before, info, _ in trajectory(dataclasses.replace(algorithm, scorer=scorer), 0, 4)
         ]
     )
     assert set(edited.tolist()) == {1, 2, 4}
@@ -408,3 +412,24 @@ def test_of_many_prompts_those_that_slots_like_best_are_where_a_search_starts(to
     for slot, penalty in enumerate(np.asarray(algorithm.penalties)):
         values = table[rows, prompts].sum(axis=1) - penalty * surprise[rows, prompts].mean(axis=1)
         np.testing.assert_array_equal(start[slot], prompts[values.argmax()])
+
+
+def test_a_beam_writes_prompts_of_allowed_tokens_that_are_better_than_drawn_ones(toy):
+    sizes = {"length": 8, "vocabulary": 60, "children": 10, "population": 4}
+    algorithm = toy(**sizes, options={"beginnings": 2})
+    ids = np.asarray(algorithm.beam(jax.random.key(3)))
+    assert (ids.shape, ids.dtype) == ((8, 8), np.int32)
+    assert np.asarray(algorithm.allowed)[ids].all()
+    np.testing.assert_array_equal(ids, algorithm.beam(jax.random.key(3)))
+    assert not np.array_equal(ids, algorithm.beam(jax.random.key(4)))
+    assert len(np.unique(ids[:4], axis=0)) == len(np.unique(ids[4:], axis=0)) == 4
+    written = algorithm.init(jax.random.key(0), jnp.asarray(ids))
+    drawn = algorithm.init(jax.random.key(0))
+    penalties = np.asarray(algorithm.penalties)
+    for values in (written, written.memory.waiting):
+        own, other = (one.feature - penalties * one.cross_entropy for one in (values, drawn))
+        assert (np.asarray(own) > np.asarray(other)).all()
+    together = toy(**sizes, weights=(1.0, -1.0), options={"beginnings": 2})
+    both = together.beam(jnp.stack([jax.random.key(3), jax.random.key(3)]))
+    np.testing.assert_array_equal(both[0], ids)
+    assert not np.array_equal(both[1], ids)

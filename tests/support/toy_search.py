@@ -17,7 +17,7 @@ from epo_jax.epo.guide import guide_of
 from epo_jax.epo.objective import penalty_grid
 
 # The toy has no model whose samples a search could begin with.
-WITHOUT_STARTS = {"model_starts": 0, "random_starts": 0}
+WITHOUT_STARTS = {"model_starts": 0, "random_starts": 0, "beam": False, "beginnings": 1}
 
 
 @jax.tree_util.register_dataclass
@@ -51,8 +51,9 @@ class Tables:
 
     def evaluate(self, parents: Array | None, candidates: Candidates, first_edit: Array, length: Array) -> Scores:
         at = jnp.arange(len(self.table))
-        feature = self.weight[candidates.dream] * self.table[at, candidates.ids].sum(axis=-1)
-        surprise = self.surprise[at, candidates.ids].mean(axis=-1)
+        there = at < length[:, None]
+        feature = self.weight[candidates.dream] * jnp.where(there, self.table[at, candidates.ids], 0).sum(axis=-1)
+        surprise = jnp.where(there, self.surprise[at, candidates.ids], 0).sum(axis=-1) / jnp.maximum(length, 1)
         return Scores(jnp.where(length > 0, feature, 1000), jnp.where(length > 0, surprise, -1000))
 
 
