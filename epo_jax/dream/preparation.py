@@ -81,6 +81,9 @@ def guided_starts(
             "--beam: writes prompts token by token, and --ban_text, --freeze and --retokenize=reject look at whole "
             "ones; give --nobeam, and samples of the model are taken"
         )
+    if algorithm.movable is not None:
+        # Tokens that stay are never to be drawn ones; the search asks for its own.
+        return None
     if config.options.beam and not looked_at:
         return np.asarray(fetched(algorithm.beam(_keys(algorithm, seeds))))
     pool = start_pool(lm, config, seeds, template, np.asarray(algorithm.allowed), keep)

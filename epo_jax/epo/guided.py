@@ -136,6 +136,12 @@ def chosen(
     return jax.vmap(of_slot)(work.keys, shares, edits, possible, work.numbers)
 
 
+def once(search: Search, ids: Int32[Array, "R C T"]) -> Int32[Array, "R C T"]:
+    """Each dream's children of all slots, `UNSCORED` in the place of those that equal one of another slot."""
+    assert search.guide is not None
+    return jnp.where(_first_of_equals(ids)[..., None], ids, UNSCORED) if search.guide.places else ids
+
+
 def selected(search: Search, state: State, made: Children, operator: Int32[Array, "R C"]) -> tuple[State, Info]:
     """The next population, and what is remembered of the iteration.
 
@@ -274,10 +280,15 @@ def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[
     if memory.filled is not None:
         possible = possible & ~jax.vmap(archive.known)(memory.filled[work.dream], ids)
     # Of equal edits of a slot the first counts.
-    hashes = archive.hashes(ids).reshape(len(ids), -1, 2)
-    same = (hashes[:, :, None] == hashes[:, None]).all(axis=-1)
-    first = same.argmax(axis=2) == jnp.arange(hashes.shape[1])
+    first = _first_of_equals(ids.reshape(len(ids), -1, ids.shape[-1]))
     return possible & first.reshape(possible.shape)
+
+
+def _first_of_equals(ids: Int32[Array, "n m T"]) -> Bool[Array, "n m"]:
+    """Which of m prompts equal none before them."""
+    hashes = archive.hashes(ids)
+    same = (hashes[:, :, None] == hashes[:, None]).all(axis=-1)
+    return same.argmax(axis=2) == jnp.arange(ids.shape[1])
 
 
 def _distinct(ids: Int32[Array, "N T"], pool: Scores, penalties: Float32[Array, " P"]) -> Int32[Array, " P"]:

@@ -85,7 +85,8 @@ def iterate(search: Search, device: Device, state: State) -> tuple[State, Info]:
     if search.guide is not None:
         edits, parents = guided.edits_of(search, work, state)
         new, operator = guided.chosen(search, work, state, edits, 1)
-        made = scored_children(search, work, state, new[:, :, 0], parents)
+        children = guided.once(search, together(search, new.reshape(-1, search.length)))
+        made = scored_children(search, work, state, given_children(search, work, children), parents)
         return guided.selected(search, state, made, together(search, operator.reshape(-1)))
     proposals, parents = _gradients(search, work)
     new, _ = make_children(work.keys, work.ids, proposals, work.numbers)
@@ -122,6 +123,7 @@ def finish(
 ) -> tuple[State, Info]:
     """`Algorithm.finish`."""
     work = work_of(search, device, state)
+    ids = ids if operator is None else guided.once(search, ids)
     made = scored_children(search, work, state, given_children(search, work, ids), proposed.parents)
     return _selected(search, state, made) if operator is None else guided.selected(search, state, made, operator)
 

@@ -55,7 +55,8 @@ def evolved(task: Task, config: epo_jax.EPOConfig) -> Trace:
     Raises:
         EpoError: settings that the model cannot serve, or a budget below what starting takes.
     """
-    check_budget(task, start_rows(config) + config.population * config.length)
+    beginnings = 1 if config.options is None else config.options.beginnings
+    check_budget(task, start_rows(config) + beginnings * config.population * config.length)
     algorithm = epo_jax.build(task.lm, epo_jax.parse_feature(task.feature, task.lm), config)
     key = jax.random.key(task.seed, impl="threefry2x32")
     # Compiled before the clock runs.

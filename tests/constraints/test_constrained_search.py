@@ -41,7 +41,8 @@ def searched(
     """A search over the toy under constraints."""
     count = len(tokenizer)
     allowed = allowed_mask(constraints, tokenizer, count)
-    shape = {"population": POPULATION, "children": CHILDREN, "length": LENGTH, "top_k": 9} | shape
+    sizes = {"population": POPULATION, "children": CHILDREN, "length": LENGTH, "top_k": 9, "iterations": STEPS}
+    shape = sizes | shape
     rules = rules_of(constraints, tokenizer, allowed, shape["length"], prefix, suffix)
     toy = make_toy(vocabulary=count, banned=(), restart_every=2, **shape)
     algorithm = dataclasses.replace(toy, allowed=jnp.asarray(allowed), **vars(rules))
@@ -86,12 +87,13 @@ def flags(draw):
 
 @settings(max_examples=10, deadline=None)
 @given(st.sampled_from(list(TOKENIZERS)), flags(), st.sampled_from(["", "The do", "<s>a dog", "ß"]), st.data())
-def test_no_prompt_that_is_scored_breaks_a_constraint(name, asked, before, data):
+@pytest.mark.parametrize("guided", [None, {}], ids=["paper", "best"])
+def test_no_prompt_that_is_scored_breaks_a_constraint(guided, name, asked, before, data):
     tokenizer, asked = TOKENIZERS[name], Constraints(**asked)
     after = data.draw(st.sampled_from(["", "g", " dog", "ſ e"]))
     prefix, suffix = (tokenizer.encode(text, add_special_tokens=False) for text in (before, after))
     try:
-        algorithm, inspection = searched(tokenizer, asked, prefix, suffix)
+        algorithm, inspection = searched(tokenizer, asked, prefix, suffix, options=guided)
         # One shape for all, so that they share their compilations.
         movable = jnp.ones(LENGTH, bool) if algorithm.movable is None else algorithm.movable
         algorithm = dataclasses.replace(algorithm, movable=movable, top_k=9)
@@ -180,10 +182,11 @@ def only(tokenizer, letters: str, *, texts: tuple[str, ...], **shape) -> tuple[A
     return searched(tokenizer, Constraints(ban_tokens=banned, ban_text=texts), **shape)
 
 
-def test_a_parent_that_cannot_be_changed_has_no_children_and_the_search_goes_on():
+@pytest.mark.parametrize("guided", [None, {}], ids=["paper", "best"])
+def test_a_parent_that_cannot_be_changed_has_no_children_and_the_search_goes_on(guided):
     tokenizer = TOKENIZERS["byte-level"]
     # "do" is the only prompt there is, and "dog" and "gdo" are reached from each other by no single change.
-    algorithm, inspection = only(tokenizer, "do", texts=("dd", "oo", "od"), length=2)
+    algorithm, inspection = only(tokenizer, "do", texts=("dd", "oo", "od"), length=2, options=guided)
     assert plain.text_of(tokenizer, histories_of(algorithm, inspection, 0).tolist()[0]) == "do"
     state = algorithm.init(jax.random.key(0))
     record = Record([histories.of_state(jax.tree.map(lambda leaf: leaf[None], state))])
@@ -239,8 +242,9 @@ def test_positions_are_drawn_uniformly_from_those_that_have_a_usable_token():
     assert (np.asarray(children)[0, np.asarray(positions)[0] == 2, 2] == 6).all()
 
 
-def test_frozen_positions_keep_their_tokens_and_all_others_move():
-    algorithm, inspection = searched(TOKENIZERS["byte-level"], Constraints(freeze=(0, -2)))
+@pytest.mark.parametrize("guided", [None, {}], ids=["paper", "best"])
+def test_frozen_positions_keep_their_tokens_and_all_others_move(guided):
+    algorithm, inspection = searched(TOKENIZERS["byte-level"], Constraints(freeze=(0, -2)), options=guided)
     prompts = histories_of(algorithm, inspection, 2, steps=8)
     starts = {prompt[[0, 3]].tobytes() for prompt in prompts[:POPULATION]}
     assert {prompt[[0, 3]].tobytes() for prompt in prompts} <= starts

@@ -152,6 +152,7 @@ def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(t
         "kept_last": "7",
         "model_starts": "5",
         "random_starts": "6",
+        "beam": "false",
         "beginnings": "2",
         "merging": "0.5",
     }

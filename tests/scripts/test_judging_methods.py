@@ -76,12 +76,12 @@ def test_rows_of_a_search_are_gradients_and_what_stands_behind_each_edit(task):
     first = trace.rows[: SMALL.population]
     assert first.tolist() == [length, 2 * length, 3 * length]
     start = SMALL.population
-    costs = np.diff(trace.rows[start - 1 : start + size])
-    costs[0] -= SMALL.population * 3 * length
     # Every child differs from its slot's parent in the token that was edited, and the parents are the initial prompts.
     parents = np.repeat(trace.ids[:start], SMALL.children, axis=0)
     edited = (trace.ids[start : start + size] != parents).argmax(axis=1)
-    assert costs.tolist() == (length - edited).tolist()
+    # All of an iteration's children are known at its end.
+    spent = first[-1] + SMALL.population * 3 * length + (length - edited).sum()
+    assert (trace.rows[start : start + size] == spent).all()
 
 
 def test_the_budget_is_what_the_papers_search_takes_on_average(task):
@@ -95,7 +95,9 @@ def test_the_budget_is_what_the_papers_search_takes_on_average(task):
 
 
 def test_a_guided_search_is_the_dream_of_the_same_seed_and_the_rows_of_its_starts_count(task):
-    guided = dataclasses.replace(SMALL, search="best", model_starts=4, random_starts=6, operators="model_swap")
+    guided = dataclasses.replace(
+        SMALL, search="best", beam=False, beginnings=1, model_starts=4, random_starts=6, operators="model_swap"
+    )
     trace = evolved(dataclasses.replace(task, seed=3), guided)
     history = epo_jax.dream(task.lm, epo_jax.parse_feature(FEATURE, task.lm), guided, seed=3).history
     count = min(len(trace), len(history.ids))
@@ -105,12 +107,24 @@ def test_a_guided_search_is_the_dream_of_the_same_seed_and_the_rows_of_its_start
     length, start = SMALL.length, SMALL.population
     pool = (2 * 4 + 6) * length
     assert trace.rows[:start].tolist() == [pool + number * length for number in (1, 2, 3)]
-    first = (trace.ids[start] != trace.ids[0]).argmax()
-    assert trace.rows[start] == pool + 3 * length + 3 * length + length - first
+    made = int((history.iteration == 1).sum())
+    assert len(set(trace.rows[start : start + made].tolist())) == 1
+    assert pool + 6 * length + made <= trace.rows[start] <= pool + 6 * length + made * length
+
+
+def test_a_beam_is_where_a_guided_search_starts_and_its_rows_count(task):
+    guided = dataclasses.replace(SMALL, search="best", beginnings=2)
+    larger = dataclasses.replace(task, budget=2 * task.budget)
+    trace = evolved(larger, guided)
+    history = epo_jax.dream(task.lm, epo_jax.parse_feature(FEATURE, task.lm), guided).history
+    assert np.array_equal(trace.ids[:6], history.ids[:6])
+    # At each position three parents and four continuations of each, in the last place eight times as many.
+    spent = 2 * (5 * 3 * 5 + 3 * 4 * (4 + 8))
+    assert trace.rows[:6].tolist() == [spent + 5 * number for number in range(1, 7)]
 
 
 def test_a_budget_below_what_starting_takes_is_refused(task):
-    with pytest.raises(EpoError, match=r"^--iterations: a budget of 420 rows, where the first scores take 815"):
+    with pytest.raises(EpoError, match=r"^--iterations: a budget of 420 rows, where the first scores take 468"):
         best(task)
 
 

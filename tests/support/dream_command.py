@@ -7,7 +7,9 @@ from absl import flags
 from epo_jax import command_line
 from epo_jax.dream import __main__ as command
 
-QUICK = ["--preset=quick", "--iterations=2", "--population=2", "--children=2", "--length=4", "--top_k=30"]
+SIZES = ["--iterations=2", "--population=2", "--children=2", "--length=4", "--top_k=30"]
+# Its program is the one that is compiled soonest.
+QUICK = ["--search=paper", *SIZES]
 
 
 def run(*arguments: str) -> int:

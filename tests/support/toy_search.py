@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float32, Int32
 
+from epo_jax.config import BEST, EPOConfig
 from epo_jax.epo import Algorithm, Candidates, Scores
+from epo_jax.epo.guide import guide_of
 from epo_jax.epo.objective import penalty_grid
+
+# The toy has no model whose samples a search could begin with.
+WITHOUT_STARTS = {"model_starts": 0, "random_starts": 0, "beam": False, "beginnings": 1}
 
 
 @jax.tree_util.register_dataclass
@@ -18,7 +25,8 @@ from epo_jax.epo.objective import penalty_grid
 class Tables:
     """A toy scorer: feature = weight * sum of table[t, id], cross_entropy = mean of surprise[t, id], exact gradients.
 
-    Each dream has a weight of its own. Places without a candidate score 1000, so that using them is seen.
+    Each dream has a weight of its own. Places without a candidate score 1000, so that using them is seen. The log-
+    probabilities that a guided search asks for are the negative surprises, whose sum is not 1.
     """
 
     table: Float32[Array, "T V"]
@@ -27,14 +35,25 @@ class Tables:
 
     def gradients(
         self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
-    ) -> tuple[Array, None]:
+    ) -> tuple[Array, Array]:
         weight, penalty = self.weight[dream][:, None, None], penalties[:, None, None]
-        return weight * self.table - penalty * self.surprise / len(self.table), None
+        return weight * self.table - penalty * self.surprise / len(self.table), ids
 
-    def evaluate(self, parents: None, candidates: Candidates, first_edit: Array, length: Array) -> Scores:
+    @property
+    def first_scored(self) -> int:
+        return 0
+
+    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> Array:
+        return ids
+
+    def log_probs(self, parents: Array) -> Array:
+        return jnp.broadcast_to(-self.surprise, (len(parents), *self.surprise.shape))
+
+    def evaluate(self, parents: Array | None, candidates: Candidates, first_edit: Array, length: Array) -> Scores:
         at = jnp.arange(len(self.table))
-        feature = self.weight[candidates.dream] * self.table[at, candidates.ids].sum(axis=-1)
-        surprise = self.surprise[at, candidates.ids].mean(axis=-1)
+        there = at < length[:, None]
+        feature = self.weight[candidates.dream] * jnp.where(there, self.table[at, candidates.ids], 0).sum(axis=-1)
+        surprise = jnp.where(there, self.surprise[at, candidates.ids], 0).sum(axis=-1) / jnp.maximum(length, 1)
         return Scores(jnp.where(length > 0, feature, 1000), jnp.where(length > 0, surprise, -1000))
 
 
@@ -51,8 +70,13 @@ def make_toy(
     restart_bounds: tuple[float, float] = (2 / 3, 6.0),
     weights: tuple[float, ...] | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    iterations: int = 20,
+    options: Mapping[str, Any] | None = None,
 ) -> Algorithm:
-    """A search over the toy, as `build` makes one over a language model."""
+    """A search over the toy, as `build` makes one over a language model; a guided one where options are given."""
+    config = None
+    if options is not None:
+        config = EPOConfig(iterations, population, children, length, search=BEST, **{**WITHOUT_STARTS, **options})
     table_key, surprise_key = jax.random.split(jax.random.key(seed))
     allowed = jnp.ones(vocabulary, bool).at[jnp.asarray(banned, jnp.int32)].set(False)
     return Algorithm(
@@ -71,4 +95,5 @@ def make_toy(
         top_k=min(top_k, vocabulary - len(set(banned))),
         dreams=None if weights is None else len(weights),
         mesh=mesh,
+        guide=None if config is None else guide_of(config),
     )

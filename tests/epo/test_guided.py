@@ -1,0 +1,435 @@
+"""Searches with a guide, over the toy: what they score, what they keep, and what they go by."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epo_jax.epo import algorithm as module
+from epo_jax.epo.algorithm import Algorithm
+from epo_jax.epo.guide import LEAST_SHARE, WIDTH, Memory, operator_shares, position_shares
+from epo_jax.epo.objective import objective
+from epo_jax.epo.state import Info, State
+from epo_jax.epo.work import penalties_of
+
+SEEDS = st.integers(0, 2**32 - 1)
+GIVEN = {"penalties": "given"}
+
+
+def trajectory(algorithm: Algorithm, run: int, steps: int) -> list[tuple[State, Info, State]]:
+    """(state before, info, state after) of each step."""
+    state, made = algorithm.init(jax.random.key(run)), []
+    for _ in range(steps):
+        new, info = algorithm.step(state)
+        made.append((state, info, new))
+        state = new
+    return made
+
+
+def first_edits(before: State, info: Info) -> np.ndarray:
+    """Where each child begins to differ from its parent."""
+    parents = np.repeat(np.asarray(before.ids), len(info.ids) // len(before.ids), axis=0)
+    return (np.asarray(info.ids) != parents).argmax(axis=1)
+
+
+def scored_ids(info: Info) -> np.ndarray:
+    return np.asarray(info.ids)[np.asarray(info.scored)]
+
+
+@settings(max_examples=10, deadline=None)
+@given(SEEDS, SEEDS)
+def test_no_prompt_is_scored_twice(toy, seed, run):
+    made = trajectory(toy(seed, options={}), run, 8)
+    seen = [np.asarray(made[0][0].ids), *(scored_ids(info) for _, info, _ in made)]
+    prompts = np.concatenate(seen)
+    assert len(np.unique(prompts, axis=0)) == len(prompts)
+    assert len(prompts) > 4 + 8 * 24 / 2
+
+
+def test_without_an_archive_prompts_come_again(toy):
+    # In the end of so small a search there is little that is new.
+    made = trajectory(toy(length=2, vocabulary=9, options={"archive": False}), 0, 12)
+    prompts = np.concatenate([scored_ids(info) for _, info, _ in made])
+    assert len(np.unique(prompts, axis=0)) < len(prompts)
+
+
+def test_where_all_prompts_are_known_nothing_is_scored_and_the_search_goes_on(toy):
+    algorithm = toy(length=2, vocabulary=5, iterations=400, options={})
+    made = trajectory(algorithm, 0, 60)
+    prompts = np.concatenate([np.asarray(made[0][0].ids), *(scored_ids(info) for _, info, _ in made)])
+    # Three tokens are allowed.
+    assert len(prompts) <= 9 + 4
+    before, info, after = made[-1]
+    assert not np.asarray(info.scored).any()
+    assert np.isnan(np.asarray(info.feature)).all()
+    np.testing.assert_array_equal(before.ids, after.ids)
+    assert int(after.iteration) == 60
+
+
+@settings(max_examples=8, deadline=None)
+@given(SEEDS, SEEDS, st.booleans())
+def test_slots_hold_different_prompts_if_that_is_asked_for(toy, seed, run, distinct):
+    counts = [
+        len(np.unique(np.asarray(after.ids), axis=0))
+        for _, _, after in trajectory(toy(seed, options={"distinct": distinct}), run, 6)
+    ]
+    assert not distinct or counts == [4] * 6
+
+
+def test_slots_may_hold_one_prompt_where_that_is_allowed(toy):
+    algorithm = toy(bounds=(1.0, 1.01), options={"distinct": False})
+    assert len(np.unique(np.asarray(trajectory(algorithm, 0, 6)[-1][2].ids), axis=0)) < 4
+
+
+@settings(max_examples=8, deadline=None)
+@given(SEEDS, SEEDS, st.booleans())
+def test_a_slots_objective_never_falls_under_penalties_that_are_given(toy, seed, run, distinct):
+    algorithm = toy(seed, options={**GIVEN, "distinct": distinct})
+    for before, info, after in trajectory(algorithm, run, 8):
+        assert np.isnan(float(info.restart_penalty))
+        old = objective(before.feature, before.cross_entropy, algorithm.penalties)
+        new = objective(after.feature, after.cross_entropy, algorithm.penalties)
+        assert (np.asarray(new) >= np.asarray(old)).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(SEEDS, SEEDS)
+def test_each_slot_takes_the_pools_best_that_no_slot_before_it_has(toy, seed, run):
+    algorithm = toy(seed, options={})
+    for before, info, after in trajectory(algorithm, run, 4):
+        penalties = np.asarray(penalties_of(algorithm, jax.tree.map(lambda leaf: leaf[None], before)))[0]
+        ids = np.concatenate([before.ids, info.ids])
+        feature = np.concatenate([before.feature, info.feature])
+        cross_entropy = np.concatenate([before.cross_entropy, info.cross_entropy])
+        free = np.concatenate([np.ones(4, bool), np.asarray(info.scored)])
+        for slot, penalty in enumerate(penalties):
+            best = np.where(free, feature - penalty * cross_entropy, -np.inf).max()
+            taken = int(info.selected[slot])
+            assert free[taken]
+            assert feature[taken] - penalty * cross_entropy[taken] == pytest.approx(best, rel=1e-5, abs=1e-5)
+            np.testing.assert_array_equal(after.ids[slot], ids[taken])
+            assert (after.feature[slot], after.cross_entropy[slot]) == (feature[taken], cross_entropy[taken])
+            free &= (ids != ids[taken]).any(axis=1)
+
+
+@settings(max_examples=8, deadline=None)
+@given(SEEDS, SEEDS)
+def test_banned_tokens_and_positions_that_may_not_move_are_left_alone(toy, seed, run):
+    movable = jnp.asarray([True, False, True, True, False])
+    algorithm = dataclasses.replace(toy(seed, banned=(0, 3, 9, 10, 11), options={}), movable=movable)
+    start = toy(seed, banned=(0, 3, 9, 10, 11)).random_ids(jax.random.key(run))
+    # What may not move may hold what may not be put there.
+    start = start.at[:, 1].set(3)
+    state = algorithm.init(jax.random.key(run), start)
+    kept = {tuple(prompt) for prompt in np.asarray(start)[:, [1, 4]].tolist()}
+    for _ in range(6):
+        state, info = algorithm.step(state)
+        ids = scored_ids(info)
+        assert len(ids)
+        assert {tuple(prompt) for prompt in ids[:, [1, 4]].tolist()} <= kept
+        assert np.asarray(algorithm.allowed)[ids[:, [0, 2, 3]]].all()
+
+
+@pytest.mark.parametrize(("operators", "passes"), [("model_swap,insertion", 1), ("model_swap,gradient_swap", 3)])
+def test_rows_of_parents_and_of_what_stands_behind_each_edit_are_counted(toy, operators, passes):
+    for before, info, _ in trajectory(toy(options={"operators": operators}), 2, 4):
+        scored = np.asarray(info.scored)
+        assert int(info.rows) == passes * 4 * 5 + (5 - first_edits(before, info)[scored]).sum()
+
+
+def memory_of(algorithm: Algorithm, run: int = 0) -> tuple[Memory, Memory]:
+    """What one dream remembers after the initial prompts, with the axis of dreams and without."""
+    memory = algorithm.init(jax.random.key(run)).memory
+    return jax.tree.map(lambda leaf: leaf[None], memory), memory
+
+
+def test_operators_get_shares_by_their_children_taken_per_row(toy):
+    options = {"operators": "model_swap:3,uniform_swap:1", "adaptation": 0.5}
+    algorithm = toy(options=options)
+    stacked, _ = memory_of(algorithm)
+    np.testing.assert_allclose(operator_shares(algorithm.guide, stacked)[0], np.tile([0.75, 0.25], (4, 1)), rtol=1e-5)
+    # In slot 1 the second operator won four times as often, in slot 2 with edits that cost five times as much.
+    won, tried = stacked.won, stacked.tried
+    won = won.at[0, 1, 1].multiply(4)
+    tried = tried.at[0, 2].set(0.0).at[0, 2, 0, 0].set(1.0).at[0, 2, 1, 4].set(1.0)
+    shares = operator_shares(algorithm.guide, dataclasses.replace(stacked, won=won, tried=tried))[0]
+    np.testing.assert_allclose(shares[0], [0.75, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(shares[1], np.asarray([3, 4**0.5]) / (3 + 4**0.5), rtol=1e-5)
+    np.testing.assert_allclose(shares[2], np.asarray([3, 5**0.5]) / (3 + 5**0.5), rtol=1e-5)
+    fixed = toy(options={**options, "adaptation": 0.0})
+    shares = operator_shares(fixed.guide, dataclasses.replace(stacked, won=won, tried=tried))[0]
+    np.testing.assert_allclose(shares, np.tile([0.75, 0.25], (4, 1)), rtol=1e-5)
+
+
+def test_no_operator_is_ever_given_up(toy):
+    algorithm = toy(options={"operators": "model_swap,uniform_swap,deletion", "adaptation": 3.0})
+    stacked, _ = memory_of(algorithm)
+    never = dataclasses.replace(stacked, won=stacked.won.at[:, :, 1].set(0.0))
+    shares = np.asarray(operator_shares(algorithm.guide, never))
+    np.testing.assert_allclose(shares.sum(axis=-1), 1, rtol=1e-5)
+    assert shares.min() >= LEAST_SHARE / 3 / (1 + LEAST_SHARE)
+    assert (shares[..., 1] < shares[..., 0]).all()
+
+
+def test_positions_get_shares_by_success_and_none_where_they_may_not_move(toy):
+    algorithm = toy(options={})
+    stacked, _ = memory_of(algorithm)
+    by_success = toy(options={"positions": "success"}).guide
+    # Edits at the end cost least, and nothing else is known yet.
+    shares = np.asarray(position_shares(by_success, stacked, None))[0, 0]
+    np.testing.assert_allclose(shares, (1 / np.arange(5, 0, -1)) / (1 / np.arange(5, 0, -1)).sum(), rtol=1e-4)
+    won = dataclasses.replace(stacked, won=stacked.won.at[0, 1, :, 2].add(5.0))
+    moved = np.asarray(position_shares(by_success, won, None))[0]
+    assert moved[1].argmax() == 2
+    np.testing.assert_allclose(moved[0], shares, rtol=1e-6)
+    movable = jnp.asarray([True, False, True, True, False])
+    held = np.asarray(position_shares(by_success, won, movable))
+    assert (held[..., [1, 4]] == 0).all()
+    np.testing.assert_allclose(held.sum(axis=-1), 1, rtol=1e-5)
+    uniform = np.asarray(position_shares(toy(options={"positions": "uniform"}).guide, won, movable))
+    np.testing.assert_allclose(uniform[..., [0, 2, 3]], 1 / 3, rtol=1e-5)
+
+
+def test_what_was_tried_and_taken_is_counted_and_fades(toy):
+    algorithm = toy(options={"operators": "model_swap"})
+    for before, info, after in trajectory(algorithm, 3, 3):
+        scored, first = np.asarray(info.scored), first_edits(before, info)
+        taken = np.isin(4 + np.arange(24), np.asarray(info.selected))
+        for old, new, counted in (
+            (before.memory.tried, after.memory.tried, scored),
+            (before.memory.won, after.memory.won, taken),
+        ):
+            added = np.zeros((4, 5))
+            np.add.at(added, (np.arange(24)[counted] // 6, first[counted]), 1)
+            np.testing.assert_allclose(new[:, 0], 0.97 * np.asarray(old)[:, 0] + added, rtol=1e-5)
+
+
+def test_an_operator_that_fails_loses_its_share_to_one_that_helps(toy):
+    # The first writes what is likely, and fluency is all that counts here; the other one draws evenly.
+    options = {"operators": "uniform_swap,model_swap", **GIVEN, "adaptation": 1.0, "noise": 1000.0}
+    algorithm = toy(length=8, vocabulary=200, children=16, bounds=(50.0, 100.0), options=options)
+    state = trajectory(algorithm, 0, 6)[-1][2]
+    shares = np.asarray(operator_shares(algorithm.guide, jax.tree.map(lambda leaf: leaf[None], state.memory)))
+    assert shares[..., 1].mean() > 0.65
+
+
+def test_kept_tokens_change_by_equal_factors_from_the_first_iteration_to_the_last(toy):
+    guide = toy(iterations=20, options={"kept_first": 128, "kept_last": 8}).guide
+    kept = np.asarray(guide.kept_at(jnp.arange(26)))
+    assert (kept[0], kept[5], kept[10], kept[15], kept[20]) == (128, 64, 32, 16, 8)
+    assert (kept[20:] == 8).all()
+    assert (np.diff(kept) <= 0).all()
+    rising = toy(iterations=20, options={"kept_first": 3, "kept_last": 300}).guide
+    assert np.asarray(rising.kept_at(jnp.asarray([0, 10, 20]))).tolist() == [3, 30, 300]
+    constant = toy(options={"kept_first": 7, "kept_last": 7}).guide
+    assert np.asarray(constant.kept_at(jnp.arange(25))).tolist() == [7] * 25
+
+
+def test_gradient_swaps_draw_from_as_many_tokens_as_are_kept(toy):
+    options = {"operators": "gradient_swap", "kept_first": 2, "kept_last": 2, **GIVEN, "noise": 1000.0}
+    algorithm = toy(children=40, options=options)
+    tables = algorithm.scorer
+    for before, info, _ in trajectory(algorithm, 1, 3):
+        for slot, penalty in enumerate(np.asarray(algorithm.penalties)):
+            slope = np.asarray(tables.table) - penalty * np.asarray(tables.surprise) / 5
+            slope = np.where(np.asarray(algorithm.allowed), slope, -np.inf)
+            best = {(t, v) for t in range(5) for v in np.argsort(-slope[t])[:2]}
+            part = slice(40 * slot, 40 * slot + 40)
+            ids = np.asarray(info.ids)[part][np.asarray(info.scored)[part]]
+            swaps = {(t, child[t]) for child in ids for t in np.flatnonzero(child != np.asarray(before.ids)[slot])}
+            assert swaps <= best
+
+
+def test_positions_by_gradient_are_those_where_it_is_large(toy):
+    options = {"operators": "uniform_swap", "positions": "gradient", **GIVEN, "noise": 1000.0}
+    algorithm = toy(children=60, bounds=(0.001, 0.001), options=options)
+    flat = algorithm.scorer.table.at[jnp.asarray([0, 3])].set(0.0)
+    even = jnp.zeros_like(algorithm.scorer.surprise)
+    scorer = dataclasses.replace(algorithm.scorer, table=flat, surprise=even)
+    edited = np.concatenate(
+        [
+            first_edits(before, info)[np.asarray(info.scored)]
+            for before, info, _ in trajectory(dataclasses.replace(algorithm, scorer=scorer), 0, 4)
+        ]
+    )
+    assert set(edited.tolist()) == {1, 2, 4}
+
+
+def test_penalties_follow_the_slope_of_the_frontier_found_so_far(toy):
+    algorithm = toy(seed=3, options={"penalties": "frontier"})
+    made = trajectory(algorithm, 5, 6)
+    feature, cross_entropy = np.asarray(made[0][0].feature), np.asarray(made[0][0].cross_entropy)
+    told = []
+    for before, info, after in made:
+        stacked = jax.tree.map(lambda leaf: leaf[None], before)
+        slope = (feature.max() - feature[cross_entropy.argmin()]) / WIDTH
+        expected = (slope if slope > 0 else 1 / WIDTH) * np.asarray(algorithm.penalties)
+        np.testing.assert_allclose(penalties_of(algorithm, stacked)[0], expected, rtol=1e-5)
+        told.append(float(expected[0]))
+        scored = np.asarray(info.scored)
+        feature = np.concatenate([feature, np.asarray(info.feature)[scored]])
+        cross_entropy = np.concatenate([cross_entropy, np.asarray(info.cross_entropy)[scored]])
+        assert float(after.memory.highest) == feature.max()
+    assert len(set(told)) > 2
+
+
+def test_penalties_that_are_given_are_in_units_of_the_scale(toy):
+    algorithm = dataclasses.replace(toy(weights=(1.0, 2.0), options=GIVEN), scale=jnp.asarray([1.0, 4.0]))
+    state = algorithm.init(jax.random.split(jax.random.key(0), 2))
+    expected = np.outer([1.0, 4.0], np.asarray(algorithm.penalties))
+    np.testing.assert_allclose(penalties_of(algorithm, state), expected, rtol=1e-6)
+
+
+def reached(algorithm: Algorithm, run: int, count: int) -> float:
+    """What the first so many prompts reach, over all penalties."""
+    state = algorithm.init(jax.random.key(run))
+    feature, cross_entropy = [np.asarray(state.feature)], [np.asarray(state.cross_entropy)]
+    while sum(map(len, feature)) < count:
+        state, info = algorithm.step(state)
+        scored = np.asarray(info.scored)
+        feature.append(np.asarray(info.feature)[scored])
+        cross_entropy.append(np.asarray(info.cross_entropy)[scored])
+    found = np.concatenate(feature)[:count], np.concatenate(cross_entropy)[:count]
+    values = found[0] - np.geomspace(0.1, 10, 12)[:, None] * found[1]
+    return float(values.max(axis=1).mean())
+
+
+def test_a_guided_search_reaches_more_than_the_papers_with_as_many_prompts(toy):
+    sizes = {"length": 10, "vocabulary": 300, "top_k": 96, "children": 8, "iterations": 30}
+    gains = []
+    for seed in range(9):
+        paper, best = toy(seed, **sizes, restart_every=30), toy(seed, **sizes, options={})
+        gains.append(reached(best, seed, 700) - reached(paper, seed, 700))
+    assert np.median(gains) > 0.3
+
+
+def test_the_same_key_gives_the_same_search_and_chunks_of_any_length_are_the_same_steps(toy):
+    algorithm = toy(options={})
+    state = algorithm.init(jax.random.key(7))
+    told = []
+    for _ in range(5):
+        state, info = algorithm.step(state)
+        told.append(np.asarray(info.ids))
+    for chunks in ((5,), (2, 3)):
+        other, rows = algorithm.init(jax.random.key(7)), []
+        for steps in chunks:
+            other, infos = algorithm.advance(other, steps, 8)
+            rows += list(np.asarray(infos.ids[:steps]))
+        np.testing.assert_array_equal(np.stack(rows), np.stack(told))
+        for a, b in zip(jax.tree.leaves(other.memory), jax.tree.leaves(state.memory), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(algorithm.init(jax.random.key(8)).ids, algorithm.init(jax.random.key(7)).ids)
+
+
+def test_dreams_in_one_program_are_the_dreams_alone(toy):
+    weights = (1.0, -1.0, 0.3)
+    together = toy(weights=weights, options={})
+    keys = jax.random.split(jax.random.key(8), 3)
+    states, infos = together.advance(together.init(keys), 5, 6)
+    for dream, weight in enumerate(weights):
+        alone = toy(weights=(weight,), options={})
+        state, info = alone.advance(alone.init(keys[dream : dream + 1]), 5, 6)
+        np.testing.assert_array_equal(infos.ids[:, dream], info.ids[:, 0])
+        np.testing.assert_array_equal(states.ids[dream], state.ids[0])
+    assert not np.array_equal(states.ids[0], states.ids[1])
+
+
+def test_all_settings_but_shapes_and_choices_are_traced(toy):
+    first = toy(seed=0, bounds=(0.1, 10), options={"operators": "model_swap:1,gradient_swap:2"})
+    state = first.init(jax.random.key(0))
+    first.step(state)
+    first.advance(state, 2, 8)
+    compiled = [f._cache_size() for f in (module._init, module._step, module._advance)]
+    changed = {"operators": "model_swap:5,gradient_swap:1", "adaptation": 0.1, "noise": 2.0, "kept_first": 9}
+    second = toy(seed=5, bounds=(0.5, 2), banned=(2, 9), iterations=21, options={**changed, "kept_last": 4})
+    state = second.init(jax.random.key(99))
+    second.step(state)
+    state, _ = second.advance(state, 5, 8)
+    assert [f._cache_size() for f in (module._init, module._step, module._advance)] == compiled
+    third = toy(options={"operators": "model_swap:1,gradient_swap:2", "oversample": 3})
+    third.step(third.init(jax.random.key(0)))
+    assert module._step._cache_size() == compiled[1] + 1, "a choice is a new compilation, so the count counts"
+
+
+def test_a_step_in_two_halves_is_the_step_where_every_first_alternative_is_chosen(toy):
+    plain = toy(weights=(1.0, -0.5), options={})
+    checked = dataclasses.replace(plain, checked=True)
+    state = plain.init(jax.random.split(jax.random.key(5), 2))
+    for _ in range(3):
+        proposed, drawn = checked.propose(state)
+        after, told = plain.step(state)
+        offered = np.asarray(drawn.ids)
+        assert offered.shape == (2, 24, plain.guide.oversample, 5)
+        there = offered[0, 0][offered[0, 0, :, 0] >= 0]
+        assert len(np.unique(there, axis=0)) == len(there) > 1
+        state, info = checked.finish(state, proposed, offered[:, :, 0], drawn.operator)
+        for part in ("ids", "feature", "cross_entropy", "iteration"):
+            np.testing.assert_array_equal(getattr(state, part), getattr(after, part))
+            np.testing.assert_array_equal(getattr(info, part), getattr(told, part))
+        for a, b in zip(jax.tree.leaves(state.memory), jax.tree.leaves(after.memory), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not checked.redraws
+
+
+def test_later_beginnings_start_from_prompts_of_their_own_and_the_end_from_the_best_of_all(toy):
+    options = {"beginnings": 3, "merging": 0.25, **GIVEN}
+    algorithm = toy(iterations=16, options=options)
+    made = trajectory(algorithm, 2, 16)
+    ids = np.asarray(algorithm.random_ids(jax.random.key(2)))
+    assert ids.shape == (12, 5)
+    np.testing.assert_array_equal(made[0][0].ids, ids[:4])
+    # Twelve iterations for three beginnings.
+    for number, at in ((1, 4), (2, 8)):
+        np.testing.assert_array_equal(made[at][0].ids, ids[4 * number : 4 * number + 4])
+    members = [made[at - 1] for at in (4, 8, 12)]
+    penalties = np.asarray(algorithm.penalties)
+    best = np.full(4, -np.inf)
+    for before, info, _ in members:
+        feature = np.concatenate([before.feature, np.asarray(info.feature)])
+        nats = np.concatenate([before.cross_entropy, np.asarray(info.cross_entropy)])
+        best = np.maximum(best, np.nanmax(feature - penalties[:, None] * nats, axis=1))
+    merged = made[12][0]
+    values = np.asarray(merged.feature) - penalties * np.asarray(merged.cross_entropy)
+    # The first slot takes what it likes best.
+    assert values[0] == pytest.approx(best[0], rel=1e-5)
+    assert len(np.unique(np.asarray(merged.ids), axis=0)) == 4
+    for _, info, _ in made:
+        assert np.isnan(float(info.restart_penalty))
+
+
+def test_of_many_prompts_those_that_slots_like_best_are_where_a_search_starts(toy):
+    algorithm = toy(options={**GIVEN, "distinct": False})
+    pool = toy(population=40).random_ids(jax.random.key(4))
+    start = np.asarray(algorithm.best_of(pool))
+    table, surprise = np.asarray(algorithm.scorer.table), np.asarray(algorithm.scorer.surprise)
+    prompts, rows = np.asarray(pool), np.arange(5)
+    for slot, penalty in enumerate(np.asarray(algorithm.penalties)):
+        values = table[rows, prompts].sum(axis=1) - penalty * surprise[rows, prompts].mean(axis=1)
+        np.testing.assert_array_equal(start[slot], prompts[values.argmax()])
+
+
+def test_a_beam_writes_prompts_of_allowed_tokens_that_are_better_than_drawn_ones(toy):
+    sizes = {"length": 8, "vocabulary": 60, "children": 10, "population": 4}
+    algorithm = toy(**sizes, options={"beginnings": 2})
+    ids = np.asarray(algorithm.beam(jax.random.key(3)))
+    assert (ids.shape, ids.dtype) == ((8, 8), np.int32)
+    assert np.asarray(algorithm.allowed)[ids].all()
+    np.testing.assert_array_equal(ids, algorithm.beam(jax.random.key(3)))
+    assert not np.array_equal(ids, algorithm.beam(jax.random.key(4)))
+    assert len(np.unique(ids[:4], axis=0)) == len(np.unique(ids[4:], axis=0)) == 4
+    written = algorithm.init(jax.random.key(0), jnp.asarray(ids))
+    drawn = algorithm.init(jax.random.key(0))
+    penalties = np.asarray(algorithm.penalties)
+    for values in (written, written.memory.waiting):
+        own, other = (one.feature - penalties * one.cross_entropy for one in (values, drawn))
+        assert (np.asarray(own) > np.asarray(other)).all()
+    together = toy(**sizes, weights=(1.0, -1.0), options={"beginnings": 2})
+    both = together.beam(jnp.stack([jax.random.key(3), jax.random.key(3)]))
+    np.testing.assert_array_equal(both[0], ids)
+    assert not np.array_equal(both[1], ids)
