@@ -93,8 +93,8 @@ OPTIONS = {
         model_starts=64,
         random_starts=32,
         beam=True,
-        beginnings=3,
-        merging=0.3,
+        beginnings=2,
+        merging=0.5,
     )
 }
 

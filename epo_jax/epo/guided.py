@@ -215,16 +215,20 @@ def _where(condition: Bool[Array, " R"], some: Scored, others: Scored) -> Scored
 def best_for_slots(search: Search, prompts: Scored) -> Scored:
     """Of prompts the best for each slot, by penalties in units of their own frontier's slope."""
     assert search.guide is not None
-    unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
-    if not search.guide.follows:
-        # Parts of a dream's prompts are handed in as dreams.
-        scales = search.scales(search.dreams or 1)
-        unit = jnp.repeat(scales, len(unit) // len(scales))
     pool = Scores(prompts.feature, prompts.cross_entropy)
-    which = _taken(search.guide, prompts.ids, pool, unit[:, None] * search.penalties)
+    which = _taken(search.guide, prompts.ids, pool, slot_penalties(search, prompts))
     ids = jnp.take_along_axis(prompts.ids, which[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
     return Scored(ids, kept.feature, kept.cross_entropy)
+
+
+def slot_penalties(search: Search, prompts: Scored) -> Float32[Array, "R P"]:
+    """The penalty of each slot, as it is where these prompts are all that is known."""
+    assert search.guide is not None
+    unit = search.scales(len(prompts.ids))
+    if search.guide.follows:
+        unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
+    return unit[:, None] * search.penalties
 
 
 def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R n T"]:
