@@ -225,10 +225,11 @@ def best_for_slots(search: Search, prompts: Scored) -> Scored:
 def slot_penalties(search: Search, prompts: Scored) -> Float32[Array, "R P"]:
     """The penalty of each slot, as it is where these prompts are all that is known."""
     assert search.guide is not None
-    unit = search.scales(len(prompts.ids))
     if search.guide.follows:
-        unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
-    return unit[:, None] * search.penalties
+        return slope_of(*range_of(prompts.feature, prompts.cross_entropy))[:, None] * search.penalties
+    # Parts of a dream's prompts are handed in as dreams.
+    scales = search.scales(search.dreams or 1)
+    return jnp.repeat(scales, len(prompts.ids) // len(scales))[:, None] * search.penalties
 
 
 def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R n T"]:
