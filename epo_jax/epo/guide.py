@@ -41,6 +41,8 @@ class Guide:
         kept: int32[2], tokens of the greatest gradient that are drawn from in the first and in the last iteration.
         iterations: int32[], of the whole search.
         merging: float32[], the share of them at the end that goes on from the best of all beginnings.
+        diversity: float32[], what a prompt loses that has all its tokens in common with other dreams of its feature,
+            as a share of the frontier's height.
         operators: their names, O of them.
         oversample: edits that are drawn for each child.
         positions: what positions are chosen by.
@@ -56,6 +58,7 @@ class Guide:
     kept: Int32[Array, "2"]
     iterations: Int32[Array, ""]
     merging: Float32[Array, ""]
+    diversity: Float32[Array, ""]
     operators: tuple[str, ...] = dataclasses.field(metadata=STATIC)
     oversample: int = dataclasses.field(metadata=STATIC)
     positions: str = dataclasses.field(metadata=STATIC)
@@ -164,6 +167,7 @@ def guide_of(config: EPOConfig) -> Guide | None:
         follows=options.penalties == FRONTIER,
         places=places_for(scored) if options.archive else 0,
         merging=jnp.float32(options.merging),
+        diversity=jnp.float32(options.diversity),
         beginnings=options.beginnings,
     )
 
