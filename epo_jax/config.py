@@ -37,6 +37,9 @@ class SearchOptions:
         beam: whether a beam through the model writes the initial prompts instead, token by token.
         beginnings: how often the search begins anew, the first time included, each time with other initial prompts.
         merging: the share of iterations at the end that goes on from the best prompts of all beginnings.
+        diversity: of several dreams of one feature that are advanced together, what a prompt loses if all of its tokens
+            stand in prompts of the dreams before, as a share of the frontier's height; 0 for dreams that know nothing
+            of each other.
     """
 
     operators: str
@@ -54,6 +57,7 @@ class SearchOptions:
     beam: bool
     beginnings: int
     merging: float
+    diversity: float
 
     def shares(self) -> dict[str, float]:
         """The share of each operator.
@@ -79,7 +83,7 @@ class SearchOptions:
 
 OPTIONS = {
     BEST: SearchOptions(
-        operators="model_swap:0.35,gradient_swap:0.2,mixed_swap:0.15,pair_swap:0.1,crossover:0.05,insertion:0.1,"
+        operators="model_swap:0.35,gradient_swap:0.2,mixed_swap:0.15,pair_swap:0.1,crossover:0.1,insertion:0.05,"
         "deletion:0.05",
         adaptation=0.8,
         oversample=4,
@@ -94,7 +98,8 @@ OPTIONS = {
         random_starts=32,
         beam=True,
         beginnings=2,
-        merging=0.3,
+        merging=0.5,
+        diversity=0.0,
     )
 }
 
@@ -148,6 +153,7 @@ class EPOConfig:
     beam: bool | None = None
     beginnings: int | None = None
     merging: float | None = None
+    diversity: float | None = None
 
     @property
     def options(self) -> SearchOptions | None:
@@ -212,7 +218,7 @@ def _check_options(options: SearchOptions, population: int) -> None:
         _check_count(name, getattr(options, name), least)
     for name in ("model_starts", "random_starts"):
         _check_count(name, getattr(options, name), 0)
-    for name in ("adaptation", "noise", "merging"):
+    for name in ("adaptation", "noise", "merging", "diversity"):
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise EpoError(f"--{name}={value}: must be a finite number of at least 0")

@@ -38,6 +38,8 @@ _OF_BEST = {
     "random_starts": "prompts of uniformly drawn tokens among which they are chosen",
     "beam": "whether a beam through the model writes the initial prompts, token by token",
     "beginnings": "how often the search begins anew, the first time included, each time with other initial prompts",
+    "diversity": "of several seeds of one feature, what a prompt loses that has all its tokens in common with the "
+    "dreams before, as a share of the frontier's height",
     "merging": "share of iterations at the end that goes on from the best prompts of all beginnings",
 }
 _CHOICES = {"search": SEARCHES, "positions": POSITIONS, "penalties": PENALTIES}

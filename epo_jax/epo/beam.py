@@ -1,8 +1,8 @@
-"""Initial prompts that a beam through the model writes token by token, for each slot's penalty the best.
+"""Initial prompts that the model writes token by token, towards each slot's objective.
 
-At each position each prompt of the beam is continued by tokens drawn from the model, as many as a slot has children,
-and in the last place several times as many; a continuation costs one row. Each slot keeps the best of all prompts so
-far under its penalty, so that some prompts grow fluent and others towards the feature.
+At each position each slot's prompt is continued by tokens drawn from the model, as many as a slot has children, and in
+the last place several times as many; a continuation costs one row. A slot keeps the best of its own, so that the slots'
+prompts stay as different as they began; at the end each takes the best of all.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from jax import Array
 from jaxtyping import Float32, Int32, Key
 
 from epo_jax.epo.guide import Scored
-from epo_jax.epo.guided import best_for_slots
+from epo_jax.epo.guided import best_for_slots, slot_penalties
+from epo_jax.epo.objective import objective
 from epo_jax.epo.scorer import Candidates
 from epo_jax.epo.search import Search
 
@@ -45,11 +46,11 @@ def _one(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R P T"]:
     ids = jnp.full((len(key), search.population, search.length), search.allowed.argmax(), jnp.int32)
 
     def position(ids: Int32[Array, "R P T"], place: Int32[Array, ""]) -> tuple[Int32[Array, "R P T"], None]:
-        return _continued(search, key, ids, place, search.children), None
+        return _continued(search, key, ids, place, search.children, every=False), None
 
     last = search.length - 1
     ids, _ = jax.lax.scan(position, ids, jnp.arange(last, dtype=jnp.int32))
-    return _continued(search, key, ids, jnp.int32(last), LAST * search.children)
+    return _continued(search, key, ids, jnp.int32(last), LAST * search.children, every=True)
 
 
 def beam_rows(population: int, children: int, length: int) -> int:
@@ -58,8 +59,14 @@ def beam_rows(population: int, children: int, length: int) -> int:
 
 
 def _continued(
-    search: Search, key: Key[Array, " R"], ids: Int32[Array, "R P T"], place: Int32[Array, ""], count: int
+    search: Search,
+    key: Key[Array, " R"],
+    ids: Int32[Array, "R P T"],
+    place: Int32[Array, ""],
+    count: int,
+    every: bool,
 ) -> Int32[Array, "R P T"]:
+    """The best of so many continuations of each slot's prompt; of `every` one's for each slot, if that is asked for."""
     dreams, population, length = ids.shape
     flat, dream = ids.reshape(-1, length), jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), population)
     parents = search.scorer.parents(flat, dream)
@@ -87,6 +94,14 @@ def _continued(
     fine = search.allowed[tokens.reshape(-1)]
     lengths = jnp.where(fine, jnp.maximum(places + 1, least), 0)
     scores = search.scorer.evaluate(parents, Candidates(new, number, dream[number]), places, lengths)
-    every = Scored(new, jnp.where(fine, scores.feature, jnp.nan), scores.cross_entropy)
-    pool = jax.tree.map(lambda part: part.reshape(dreams, population * count, *part.shape[1:]), every)
-    return best_for_slots(search, pool).ids
+    feature = jnp.where(fine, scores.feature, jnp.nan)
+    pool = jax.tree.map(
+        lambda part: part.reshape(dreams, population * count, *part.shape[1:]),
+        Scored(new, feature, scores.cross_entropy),
+    )
+    if every:
+        return best_for_slots(search, pool).ids
+    penalties = jnp.repeat(slot_penalties(search, pool), count, axis=1)
+    values = objective(pool.feature, pool.cross_entropy, penalties).reshape(dreams, population, count)
+    which = values.argmax(axis=2) + count * jnp.arange(population)
+    return jnp.take_along_axis(pool.ids, which[..., None], axis=1)

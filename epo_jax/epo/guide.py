@@ -17,8 +17,9 @@ from epo_jax.errors import EpoError
 STATIC = {"static": True}
 SUCCESS, GRADIENT, FRONTIER = "success", "gradient", "frontier"
 
-# What an operator or position counts as having tried and won before anything is known of it.
-TRIED, WON = 0.5, 0.05
+# Children taken per row run that an operator or position is taken to have had before anything is known of it, and over
+# how many rows; a slot of its own is taken to have had the rate of all slots over so many rows.
+RATE, ROWS = 0.005, 200.0
 # What of these counts stays from one iteration to the next: about 30 iterations are looked back on.
 STAYS = 0.97
 # The least share of each of n operators or positions is this over n, so that it can prove itself later.
@@ -40,6 +41,8 @@ class Guide:
         kept: int32[2], tokens of the greatest gradient that are drawn from in the first and in the last iteration.
         iterations: int32[], of the whole search.
         merging: float32[], the share of them at the end that goes on from the best of all beginnings.
+        diversity: float32[], what a prompt loses that has all its tokens in common with other dreams of its feature,
+            as a share of the frontier's height.
         operators: their names, O of them.
         oversample: edits that are drawn for each child.
         positions: what positions are chosen by.
@@ -55,6 +58,7 @@ class Guide:
     kept: Int32[Array, "2"]
     iterations: Int32[Array, ""]
     merging: Float32[Array, ""]
+    diversity: Float32[Array, ""]
     operators: tuple[str, ...] = dataclasses.field(metadata=STATIC)
     oversample: int = dataclasses.field(metadata=STATIC)
     positions: str = dataclasses.field(metadata=STATIC)
@@ -163,6 +167,7 @@ def guide_of(config: EPOConfig) -> Guide | None:
         follows=options.penalties == FRONTIER,
         places=places_for(scored) if options.archive else 0,
         merging=jnp.float32(options.merging),
+        diversity=jnp.float32(options.diversity),
         beginnings=options.beginnings,
     )
 
@@ -182,7 +187,7 @@ def first_memory(guide: Guide, first: Scored, waiting: Scored) -> Memory:
         filled = jnp.zeros((dreams, guide.places), jnp.bool_)
         for part in (first.ids, waiting.ids):
             filled = jax.vmap(remember)(filled, part, jnp.ones(part.shape[:2], jnp.bool_))
-    tried, won = jnp.full(shape, TRIED, jnp.float32), jnp.full(shape, WON, jnp.float32)
+    tried, won = jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
     lowest, highest = range_of(first.feature, first.cross_entropy)
     return Memory(tried, won, filled, lowest, highest, waiting if waiting.ids.size else None, first)
 
@@ -230,9 +235,8 @@ def with_children(
 
 def operator_shares(guide: Guide, memory: Memory) -> Float32[Array, "R P O"]:
     """The share of each operator among a slot's children, by its children taken per row run."""
-    length = memory.tried.shape[-1]
-    rows = (memory.tried * _rows(length)).sum(axis=-1)
-    rate = memory.won.sum(axis=-1) / rows
+    rows = (memory.tried * _rows(memory.tried.shape[-1])).sum(axis=-1)
+    rate = _rates(memory.won.sum(axis=-1), rows)
     rate = rate / rate.mean(axis=-1, keepdims=True)
     return _at_least(guide.shares * rate**guide.adaptation, guide.shares > 0)
 
@@ -244,8 +248,14 @@ def position_shares(guide: Guide, memory: Memory, movable: Bool[Array, " T"] | N
     if guide.positions != SUCCESS:
         rate = jnp.ones((*memory.tried.shape[:2], length), jnp.float32)
     else:
-        rate = memory.won.sum(axis=2) / (memory.tried.sum(axis=2) * _rows(length))
+        rate = _rates(memory.won.sum(axis=2), memory.tried.sum(axis=2) * _rows(length))
     return _at_least(jnp.where(free, rate, 0.0), free)
+
+
+def _rates(won: Float32[Array, "R P n"], rows: Float32[Array, "R P n"]) -> Float32[Array, "R P n"]:
+    """Children taken per row run, of each slot, those of which little is known being drawn to that of all slots."""
+    every = (won.sum(axis=1) + RATE * ROWS) / (rows.sum(axis=1) + ROWS)
+    return (won + ROWS * every[:, None]) / (rows + ROWS)
 
 
 def _rows(length: int) -> Float32[Array, " T"]:

@@ -16,9 +16,11 @@ from jaxtyping import Bool, Float32, Int32, Key
 
 from epo_jax.axes import PRNGKey
 from epo_jax.epo import archive
+from epo_jax.epo.diversity import shared_share
 from epo_jax.epo.groups import in_groups
 from epo_jax.epo.guide import (
     GRADIENT,
+    WIDTH,
     Guide,
     Memory,
     Scored,
@@ -158,7 +160,7 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
         jnp.concatenate([state.cross_entropy, made.cross_entropy], axis=1),
     )
     every = jnp.concatenate([state.ids, made.ids], axis=1)
-    which = _taken(guide, every, pool, penalties_of(search, state))
+    which = _taken(guide, every, _apart(search, state, every, pool), penalties_of(search, state))
     ids = jnp.take_along_axis(every, which[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
     count = made.ids.shape[1]
@@ -176,6 +178,16 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
     told = (made.ids, made.feature, made.cross_entropy, made.scored)
     rows = made.rows + search.population * search.length * (GRADIENT_ROWS if guide.reads_gradient else 1)
     return new, Info(iteration, *told, rows, which, jnp.full(len(ids), jnp.nan, jnp.float32))
+
+
+def _apart(search: Search, state: State, ids: Int32[Array, "R N T"], pool: Scores) -> Scores:
+    """What prompts are chosen by: their scores, less what they have in common with other dreams of their group."""
+    guide, memory = _guided(search, state)
+    if search.group is None:
+        return pool
+    share = shared_share(state.ids, search.group, ids, search.allowed.shape[0])
+    loss = guide.diversity * WIDTH * memory.slope()[:, None] * share
+    return Scores(pool.feature - loss, pool.cross_entropy)
 
 
 def _begun_anew(
@@ -215,16 +227,21 @@ def _where(condition: Bool[Array, " R"], some: Scored, others: Scored) -> Scored
 def best_for_slots(search: Search, prompts: Scored) -> Scored:
     """Of prompts the best for each slot, by penalties in units of their own frontier's slope."""
     assert search.guide is not None
-    unit = slope_of(*range_of(prompts.feature, prompts.cross_entropy))
-    if not search.guide.follows:
-        # Parts of a dream's prompts are handed in as dreams.
-        scales = search.scales(search.dreams or 1)
-        unit = jnp.repeat(scales, len(unit) // len(scales))
     pool = Scores(prompts.feature, prompts.cross_entropy)
-    which = _taken(search.guide, prompts.ids, pool, unit[:, None] * search.penalties)
+    which = _taken(search.guide, prompts.ids, pool, slot_penalties(search, prompts))
     ids = jnp.take_along_axis(prompts.ids, which[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
     return Scored(ids, kept.feature, kept.cross_entropy)
+
+
+def slot_penalties(search: Search, prompts: Scored) -> Float32[Array, "R P"]:
+    """The penalty of each slot, as it is where these prompts are all that is known."""
+    assert search.guide is not None
+    if search.guide.follows:
+        return slope_of(*range_of(prompts.feature, prompts.cross_entropy))[:, None] * search.penalties
+    # Parts of a dream's prompts are handed in as dreams.
+    scales = search.scales(search.dreams or 1)
+    return jnp.repeat(scales, len(prompts.ids) // len(scales))[:, None] * search.penalties
 
 
 def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R n T"]:

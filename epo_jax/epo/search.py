@@ -45,6 +45,7 @@ class Search:
         checked: whether the caller looks at the children of each iteration before they are scored.
         lies: how each leaf of the scorer lies over the axis "data"; None where each device has a whole copy.
         guide: what guides the search beyond the paper's; None for the paper's.
+        group: int32[R], equal numbers for dreams that are to differ from each other; None where none are.
     """
 
     scorer: Scorer
@@ -65,6 +66,7 @@ class Search:
     checked: bool = dataclasses.field(default=False, metadata=STATIC)
     lies: tuple[PartitionSpec, ...] | None = dataclasses.field(default=None, metadata=STATIC)
     guide: Guide | None = None
+    group: Int32[Array, " R"] | None = None
 
     def scales(self, dreams: int) -> Float32[Array, " R"]:
         """The scale of each of so many dreams."""

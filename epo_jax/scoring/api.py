@@ -116,6 +116,7 @@ def build(
         mesh=mesh,
         scale=jnp.asarray([one.unit for one in scale], jnp.float32),
         guide=guide_of(config),
+        group=_groups([one.name for one in listed], config),
         **vars(rules),
     )
     sharing = algorithm.sharing
@@ -124,6 +125,14 @@ def build(
     blocks = default_blocks(candidates, config.length, scorer.after, platform, micro_batch)
     algorithm = dataclasses.replace(algorithm, scorer=scorer.with_blocks(blocks))
     return algorithm if mesh is None else _placed(algorithm, mesh, (lm, fluency_model))
+
+
+def _groups(names: Sequence[str], config: EPOConfig) -> Int32[jax.Array, " R"] | None:
+    """Numbers for dreams, equal for those of one feature, where these are to differ from each other."""
+    options = config.options
+    if options is None or not options.diversity or len(set(names)) == len(names):
+        return None
+    return jnp.asarray([names.index(name) for name in names], jnp.int32)
 
 
 def _placed(algorithm: Algorithm, mesh: Mesh, models: Sequence[LanguageModel | None]) -> Algorithm:

@@ -6,10 +6,12 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from epo_jax.config import BEST
 from judging.bootstrap import Against, Estimate, against
 from judging.features import kind_of
 from judging.measures import BELOW_4, BELOW_6, DEAD_BELOW, WORST, Measures, rows_to_reach
 from judging.methods import REFERENCE
+from judging.prompts import prompts_table
 from judging.records import Record
 
 NONE = "none"
@@ -28,6 +30,8 @@ def page(title: str, told: str, records: Sequence[Record]) -> str:
     if any(record.run.method == REFERENCE for record in records) and len(methods) > 1:
         parts += ["## Against the paper's search\n", _PAIRED, pairs_table(methods, records)]
     parts += ["## Feature by feature\n", _BY_FEATURE, features_table(methods, records)]
+    if {REFERENCE, BEST} <= set(methods):
+        parts += ["## Prompts\n", _PROMPTS, prompts_table(BEST, records)]
     return "\n".join(parts)
 
 
@@ -43,6 +47,9 @@ rows until the run has the hypervolume that the paper's run ends with, by those 
 ("never" where half of the runs do not get there).
 """
 _BY_FEATURE = "Hypervolume, and in brackets the largest z below 6 nats/token: means over seeds of what there is.\n"
+
+
+_PROMPTS = f"The prompt with the largest z below {BELOW_6:g} nats/token that each search found.\n"
 
 
 def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
