@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from epo_jax import command_line
-from epo_jax.config import PRESETS
+from epo_jax.config import PRESETS, SEARCHES
 from epo_jax.errors import EpoError
 from epo_jax.models import LanguageModel
 from epo_jax.models.config import DTYPES
@@ -38,6 +38,7 @@ TOPOLOGY = flags.DEFINE_string(
 )
 FEATURE = flags.DEFINE_string("feature", None, "what is maximized; by default a neuron in the middle of the model")
 PRESET = flags.DEFINE_enum("preset", "paper", list(PRESETS), "settings of the search")
+SEARCH = flags.DEFINE_enum("search", None, list(SEARCHES), "which search; by default the preset's")
 MESH = flags.DEFINE_multi_string(
     "mesh", [], "mesh to try, such as data:4,model:2; may be repeated; by default all there are"
 )
@@ -109,7 +110,10 @@ def _trials(lm: LanguageModel, machine: Machine, dreams: list[int]) -> Iterator[
     ]
     template = Template(" ".join(["t0"] * PREFIX_TOKENS.value), " ".join(["t0"] * SUFFIX_TOKENS.value))
     feature = FEATURE.value or f"L{lm.config.layers // 2}.N0"
-    return plan(lm, machine, PRESETS[PRESET.value], feature, meshes, dreams, template, MICRO_BATCH.value)
+    config = PRESETS[PRESET.value]
+    if SEARCH.value is not None:
+        config = dataclasses.replace(config, search=SEARCH.value)
+    return plan(lm, machine, config, feature, meshes, dreams, template, MICRO_BATCH.value)
 
 
 def _line(trial: Trial) -> str:

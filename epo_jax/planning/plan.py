@@ -136,7 +136,12 @@ def _measured(blank: Trial, program: Program, lm: LanguageModel, peaks: Peaks | 
     prompt = Prompt(algorithm.length, prefix, algorithm.scorer.after)  # type: ignore[attr-defined]
     shape, sharing = shape_of(lm.config), algorithm.sharing
     parents = sharing.units * sharing.devices
-    operations = gradients(shape, prompt, parents) + forward(shape, prompt.expected() * blank.candidates)
+    if algorithm.guide is None or algorithm.guide.reads_gradient:
+        of_parents = gradients(shape, prompt, parents)
+    else:
+        of_parents = forward(shape, prompt.optimized() * parents)
+    # Edits are taken to be drawn uniformly; those of a guided search begin later, so that it takes less.
+    operations = of_parents + forward(shape, prompt.expected() * blank.candidates)
     devices = algorithm.mesh.size if algorithm.mesh is not None else 1
     trial = dataclasses.replace(
         blank,

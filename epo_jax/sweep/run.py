@@ -296,6 +296,9 @@ def _settings(lm: LanguageModel, config: EPOConfig, options: dict[str, Any]) -> 
         "constraints": (options.get("constraints") or Constraints()).to_json(),
         "fluency_model": None if fluency_model is None else fluency_model.source,
     }
+    if config.options is not None:
+        # What the settings leave open may be another in another version.
+        told["options"] = dataclasses.asdict(config.options)
     for name in ("init", "init_text", "init_file", "read", "scale"):
         told[name] = str(options[name]) if options.get(name) is not None else None
     return told

@@ -155,6 +155,7 @@ def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(t
         "beam": "false",
         "beginnings": "2",
         "merging": "0.5",
+        "diversity": "0.25",
     }
     assert list(settings) == [field.name for field in dataclasses.fields(SearchOptions)]
     flags = [f"--{name}={value}" for name, value in {"search": "best", **settings}.items()]

@@ -19,7 +19,6 @@ from epo_jax.models.tokenizers import allowed_tokens
 from epo_jax.scoring.template import frozen_tokens
 
 AROUND = Template(prefix="The quick", suffix=" dog", bos="always")
-QUIET = {"attribution": False, "continuation": False}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +106,7 @@ def test_a_dream_starts_from_the_best_of_the_models_samples_and_random_prompts(t
         assert {tuple(one) for one in first[3 * part : 3 * part + 3].tolist()} <= {tuple(one) for one in ids.tolist()}
 
 
-def test_without_starts_to_choose_from_prompts_are_random(tiny, monkeypatch):
+def test_without_starts_to_choose_from_prompts_are_random(tiny):
     config = dataclasses.replace(GUIDED, model_starts=0, random_starts=0)
     assert start_rows(config) == 0
     made = epo_jax.dream(tiny, "L1.N5", config, seed=3)
@@ -117,7 +116,7 @@ def test_without_starts_to_choose_from_prompts_are_random(tiny, monkeypatch):
 
 
 def test_a_text_or_file_to_start_from_is_taken_as_it_is(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "start_pool", lambda *_: pytest.fail("nothing is to be drawn"))
+    monkeypatch.setattr(loop, "guided_starts", lambda *_: pytest.fail("nothing is to be drawn"))
     text = tiny.tokenizer.decode([70, 71, 72, 73, 74])
     made = epo_jax.dream(tiny, "L1.N5", GUIDED, init_text=text)
     assert (made.history.ids[:3] == [70, 71, 72, 73, 74]).all()
@@ -187,8 +186,9 @@ def test_a_scale_only_counts_where_penalties_are_given(tiny, result):
     assert not np.array_equal(one.history.ids, other.history.ids)
 
 
-def test_prompts_of_one_token_can_be_searched(tiny):
-    config = dataclasses.replace(GUIDED, length=1)
+@pytest.mark.parametrize("beam", [False, True])
+def test_prompts_of_one_token_can_be_searched(tiny, beam):
+    config = dataclasses.replace(GUIDED, length=1, beam=beam)
     made = epo_jax.dream(tiny, "L1.N5", config, template=Template(prefix="The", bos="always"))
     assert len(np.unique(made.history.ids)) == len(made.history) > 20
 
@@ -198,3 +198,40 @@ def test_a_run_folder_says_how_it_searched(tiny, result, tmp_path):
     read = epo_jax.load_result(tmp_path / "run")
     assert read.run == result.run
     assert {"--search=best", "--model_starts=6", "--random_starts=4"} <= set(read.run.command.split())
+
+
+def test_a_beam_writes_what_dreams_start_from_for_each_dream_its_own(tiny):
+    config = dataclasses.replace(GUIDED, beam=None, beginnings=None)
+    assert config.options.beam
+    made = epo_jax.dream(tiny, ["L1.N5", "L0.N3"], config, seed=[3, 4], template=AROUND)
+    algorithm = epo_jax.build(tiny, [epo_jax.parse_feature("L1.N5", tiny)], config, AROUND)
+    keys = jax.random.key(3, impl="threefry2x32")[None]
+    ids = np.asarray(algorithm.beam(keys)[0])
+    assert np.asarray(algorithm.allowed)[ids].all()
+    count = 3 * config.options.beginnings
+    np.testing.assert_array_equal(made[0].history.ids[:count], ids)
+    assert (made[0].history.iteration[:count] == 0).all()
+    alone = epo_jax.dream(tiny, "L0.N3", config, seed=4, template=AROUND)
+    np.testing.assert_array_equal(made[1].history.ids, alone.history.ids)
+
+
+@pytest.mark.parametrize(
+    "asked", [Constraints(ban_text=("e",)), Constraints(retokenize="reject")], ids=["ban_text", "reject"]
+)
+def test_where_whole_prompts_are_looked_at_samples_stand_in_a_beams_place(tiny, asked):
+    by_default = dataclasses.replace(GUIDED, beam=None)
+    made, without = (
+        epo_jax.dream(tiny, "L1.N5", dataclasses.replace(config, iterations=1), seed=3, constraints=asked)
+        for config in (by_default, GUIDED)
+    )
+    np.testing.assert_array_equal(made.history.ids[:3], without.history.ids[:3])
+    with pytest.raises(EpoError, match=r"^--beam: .*--nobeam"):
+        epo_jax.dream(tiny, "L1.N5", dataclasses.replace(GUIDED, beam=True), constraints=asked)
+
+
+def test_a_beam_stands_before_another_models_fluency_too(tiny, other):
+    config = dataclasses.replace(GUIDED, beam=True, iterations=2)
+    made = epo_jax.dream(tiny, "L1.N5", config, fluency_model=other)
+    found = epo_jax.score(tiny, epo_jax.parse_feature("L1.N5", tiny), made.history.ids, fluency_model=other)
+    np.testing.assert_allclose(found.feature, made.history.feature, atol=1e-4)
+    np.testing.assert_allclose(found.cross_entropy, made.history.cross_entropy, atol=1e-4)

@@ -1,7 +1,7 @@
-"""Run as a script with eight devices that are pretended: constrained dreams on a mesh, held against one device.
+"""Run as a script with eight devices that are pretended: constrained or guided dreams on a mesh, against one device.
 
-python constrained_on_devices.py MODEL '[[dreams, population, children, "data:8", {constraints}], ...]' prints a JSON
-list, an object per case.
+python constrained_on_devices.py MODEL '[[dreams, population, children, "data:8", {constraints}, {settings}], ...]'
+prints a JSON list, an object per case.
 """
 
 from __future__ import annotations
@@ -20,13 +20,25 @@ TEXT = " a dog runs"
 
 
 def compare(
-    lm: epo_jax.LanguageModel, dreams: int, population: int, children: int, mesh_text: str, asked: dict
+    lm: epo_jax.LanguageModel,
+    dreams: int,
+    population: int,
+    children: int,
+    mesh_text: str,
+    asked: dict,
+    settings: dict | None = None,
 ) -> dict:
     """Whether both give the same."""
     frozen = "freeze" in asked
     length = len(lm.tokenizer.encode(TEXT, add_special_tokens=False)) if frozen else 5
     config = epo_jax.EPOConfig(
-        iterations=5, population=population, children=children, length=length, top_k=40, restart_every=3
+        iterations=5,
+        population=population,
+        children=children,
+        length=length,
+        top_k=40,
+        restart_every=3,
+        **(settings or {}),
     )
     names = [f"L{number % 3}.N{number}" for number in range(dreams)]
     options = {

@@ -1,4 +1,4 @@
-"""Eight devices that are pretended do under constraints what one does."""
+"""Eight devices that are pretended do what one does, under constraints and in guided searches."""
 
 from __future__ import annotations
 
@@ -17,12 +17,38 @@ CASES = [
     [3, 2, 4, "data:3", {"ban_text": ["ss", "o"], "ban_pattern": "^[A-Z]"}],
 ]
 
+FEW = {"search": "best", "beam": False, "model_starts": 10, "random_starts": 6}
+GUIDED = [
+    [1, 3, 4, "data:8", {}, {"search": "best"}],
+    [3, 2, 4, "data:3", {"ban_text": ["ss", "o"]}, FEW],
+    [1, 3, 4, "data:8", {"retokenize": "reject", "freeze": [0, -1]}, {**FEW, "archive": False, "beginnings": 1}],
+]
+
 
 @pytest.mark.slow
 def test_a_mesh_gives_under_constraints_the_ids_of_one_device(tiny_folder):
+    for (dreams, population, children, *_), found in zip(CASES, run(tiny_folder, CASES), strict=True):
+        assert found["same_ids"]
+        assert found["difference"] < 1e-4
+        assert len(found["scored"]) == dreams
+        for scored in found["scored"]:
+            assert population * (1 + 4 * children) < scored <= population * (1 + 5 * children)
+
+
+@pytest.mark.slow
+def test_a_mesh_gives_in_a_guided_search_the_ids_of_one_device(tiny_folder):
+    for (dreams, population, children, *_), found in zip(GUIDED, run(tiny_folder, GUIDED), strict=True):
+        assert found["same_ids"]
+        assert found["difference"] < 1e-4
+        assert len(found["scored"]) == dreams
+        for scored in found["scored"]:
+            assert population * (1 + 3 * children) < scored <= population * (2 + 5 * children)
+
+
+def run(model: Path, cases: list) -> list[dict]:
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     ran = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tiny_folder), json.dumps(CASES)],
+        [sys.executable, str(SCRIPT), str(model), json.dumps(cases)],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
@@ -30,9 +56,4 @@ def test_a_mesh_gives_under_constraints_the_ids_of_one_device(tiny_folder):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    for (dreams, population, children, *_), found in zip(CASES, json.loads(ran.stdout), strict=True):
-        assert found["same_ids"]
-        assert found["difference"] < 1e-4
-        assert len(found["scored"]) == dreams
-        for scored in found["scored"]:
-            assert population * (1 + 4 * children) < scored <= population * (1 + 5 * children)
+    return json.loads(ran.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -66,6 +67,18 @@ def test_a_plan_holds_no_numbers_and_counts_weights_and_cache_exactly(config_pat
     assert trial.cache == 4 * 4 * 5 * (2 * 2 * 2 * 8 + 32 + 3)
     assert trial.needed is not None
     assert trial.needed > trial.weights + trial.temporaries
+
+
+def test_guided_searches_are_planned_and_take_less_without_gradients(config_path, trial):
+    lm = abstract_model(config_path, "float32")
+    machine = Machine("cpu", tuple(jax.devices()[:1]), 2.0**34)
+    operations = []
+    for operators in ("model_swap,insertion", None):
+        config = dataclasses.replace(SMALL, search="best", operators=operators)
+        (found,) = plan(lm, machine, config, "L1.N5", [("data:1,model:1", False)], [2], Template())
+        assert (found.refused, found.cache, found.rows) == ("", trial.cache, trial.rows)
+        operations.append(found.operations)
+    assert operations[0] < operations[1] == trial.operations
 
 
 def test_one_device_exchanges_nothing(trial):

@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float32, Int32
 
 from epo_jax.config import BEST, EPOConfig
-from epo_jax.epo import Algorithm, Candidates, Scores
+from epo_jax.epo import Algorithm, Candidates, Info, Scores, State
 from epo_jax.epo.guide import guide_of
 from epo_jax.epo.objective import penalty_grid
 
@@ -97,3 +98,24 @@ def make_toy(
         mesh=mesh,
         guide=None if config is None else guide_of(config),
     )
+
+
+def trajectory(algorithm: Algorithm, run: int, steps: int) -> list[tuple[State, Info, State]]:
+    """(state before, info, state after) of each step."""
+    state, made = algorithm.init(jax.random.key(run)), []
+    for _ in range(steps):
+        new, info = algorithm.step(state)
+        made.append((state, info, new))
+        state = new
+    return made
+
+
+def first_edits(before: State, info: Info) -> np.ndarray:
+    """Where each child begins to differ from its parent."""
+    parents = np.repeat(np.asarray(before.ids), len(info.ids) // len(before.ids), axis=0)
+    return (np.asarray(info.ids) != parents).argmax(axis=1)
+
+
+def scored_ids(info: Info) -> np.ndarray:
+    """The children that were scored."""
+    return np.asarray(info.ids)[np.asarray(info.scored)]

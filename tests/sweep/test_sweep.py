@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import epo_jax
 from epo_jax import EPOConfig, EpoError
+from epo_jax.config import BEST, OPTIONS
 from epo_jax.dream import history as histories
 from epo_jax.dream.run_lock import RunLock
 from epo_jax.sweep import Summary, SweepProgress, run, sweep
@@ -48,6 +50,22 @@ def dreamt(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def table(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "results.parquet").sort_values("number").reset_index(drop=True)
+
+
+def test_guided_searches_are_swept_and_what_they_leave_open_is_kept(tiny, tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, search="best", beam=False, model_starts=4, random_starts=4)
+    done = sweep(tiny, NEURONS[:3], config, output=tmp_path, dreams_at_once=2)
+    assert (done.dreams, done.done, done.failed, done.stopped) == (3, 3, 0, "")
+    rows = table(tmp_path)
+    for row in rows.itertuples():
+        result = epo_jax.load_result(tmp_path / row.run_folder)
+        assert result.run.search == config
+        assert row.best_value == result.history.feature.max()
+    again = sweep(tiny, NEURONS[:3], config, output=tmp_path, dreams_at_once=2)
+    assert again.done == 3
+    monkeypatch.setitem(OPTIONS, BEST, dataclasses.replace(OPTIONS[BEST], oversample=3))
+    with pytest.raises(EpoError, match=r"holds another sweep, with options "):
+        sweep(tiny, NEURONS[:3], config, output=tmp_path, dreams_at_once=2)
 
 
 def test_each_feature_gets_a_row_that_says_what_its_run_folder_says(tiny, tmp_path):
