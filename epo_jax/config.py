@@ -30,6 +30,7 @@ class SearchOptions:
         penalties: "given", or in units of the slope of the "frontier" found so far.
         distinct: whether slots hold different prompts.
         archive: whether prompts that were scored are left out.
+        fragments: whether tokens may be used that hold parts of characters alone, such as single bytes of an emoji.
         kept_first: tokens of the greatest gradient that are drawn from in the first iteration.
         kept_last: in the last iteration; between them it changes by equal factors.
         model_starts: samples of the model among which the initial prompts are chosen.
@@ -50,6 +51,7 @@ class SearchOptions:
     penalties: str
     distinct: bool
     archive: bool
+    fragments: bool
     kept_first: int
     kept_last: int
     model_starts: int
@@ -92,6 +94,7 @@ OPTIONS = {
         penalties="frontier",
         distinct=True,
         archive=True,
+        fragments=False,
         kept_first=64,
         kept_last=64,
         model_starts=64,
@@ -146,6 +149,7 @@ class EPOConfig:
     penalties: str | None = None
     distinct: bool | None = None
     archive: bool | None = None
+    fragments: bool | None = None
     kept_first: int | None = None
     kept_last: int | None = None
     model_starts: int | None = None
@@ -236,7 +240,7 @@ def _check_options(options: SearchOptions, population: int) -> None:
     for name, known in (("positions", POSITIONS), ("penalties", PENALTIES)):
         if getattr(options, name) not in known:
             raise EpoError(f"--{name}={getattr(options, name)}: not one of {', '.join(known)}")
-    for name in ("distinct", "archive", "beam"):
+    for name in ("distinct", "archive", "fragments", "beam"):
         if not isinstance(getattr(options, name), bool):
             raise EpoError(f"--{name}={getattr(options, name)}: must be true or false")
 

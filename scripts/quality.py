@@ -119,7 +119,8 @@ def _entries(config: epo_jax.EPOConfig, budget: int) -> list[Entry]:
         if method not in METHODS:
             raise EpoError(f"--methods={method}: not one of {', '.join(METHODS)}")
     sizes = {name: getattr(config, name) for name in SIZES if name != "budget"} | {"budget": budget}
-    entries = [Entry(method, method, config, sizes | _corpus_of(method)) for method in methods]
+    own = {BEST: dataclasses.replace(config, search=BEST)}
+    entries = [Entry(method, method, own.get(method, config), sizes | _corpus_of(method)) for method in methods]
     if not OPTIONS.value and LABEL.value is None:
         return entries
     options = parse_options(OPTIONS.value)

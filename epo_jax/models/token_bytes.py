@@ -34,6 +34,11 @@ class TokenBytes:
     lone: Bool[np.ndarray, " V"]
     unknown: str = ""
 
+    @property
+    def whole(self) -> Bool[np.ndarray, " V"]:
+        """Which tokens hold whole characters alone; others are parts, of which a text hardly ever is made again."""
+        return np.array([_is_text(held) for held in self.anywhere], np.bool_)
+
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> TokenBytes:
     """The bytes of every token.
@@ -97,3 +102,11 @@ def _is_known(step: dict[str, Any]) -> bool:
     if step["type"] == "Strip":
         return (step["content"], step["start"], step["stop"]) == (" ", 1, 0)
     return step["type"] in ("ByteFallback", "Metaspace", "Fuse")
+
+
+def _is_text(held: bytes) -> bool:
+    try:
+        held.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

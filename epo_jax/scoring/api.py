@@ -23,6 +23,7 @@ from epo_jax.features.base import Feature
 from epo_jax.models import LanguageModel
 from epo_jax.models.language_model import checked_ids
 from epo_jax.models.on_mesh import on_mesh
+from epo_jax.models.token_bytes import token_bytes
 from epo_jax.models.tokenizers import allowed_tokens
 from epo_jax.parallel.mesh import DATA
 from epo_jax.parallel.placing import placed
@@ -92,6 +93,8 @@ def build(
         raise EpoError(f"--top_k={config.top_k}: above the model's vocabulary of {lm.config.vocab_size} tokens")
     constraints = constraints or Constraints()
     allowed = allowed_mask(constraints, lm.tokenizer, lm.config.vocab_size)
+    if config.options is not None and not config.options.fragments:
+        allowed &= token_bytes(lm.tokenizer, lm.config.vocab_size).whole
     check_allowed(lm, allowed)
     if fluency_model is not None:
         check_length(fluency_model, config.length, frozen, features)

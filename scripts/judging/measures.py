@@ -33,6 +33,7 @@ class Measures:
         best_below_6: of prompts below 6 nats/token; None where there is none.
         best_below_4: likewise below 4.
         hypervolume: the integral over cross-entropies c from 0 to 12 nats/token of the largest z up to c, at least 0.
+        surviving: the hypervolume of those prompts alone whose text is tokenized to the same tokens.
         dead: whether the best z is below `DEAD_BELOW`.
         repetition: share of a frontier prompt's tokens that stand in it before, mean over the frontier; None without.
         survival: share of the frontier whose text is tokenized to the same tokens; likewise.
@@ -45,6 +46,7 @@ class Measures:
     best_below_6: float | None
     best_below_4: float | None
     hypervolume: float
+    surviving: float
     dead: bool
     repetition: float | None
     survival: float | None
@@ -58,7 +60,7 @@ def measure(trace: Trace, scale: Scale, survival: Survival) -> Measures:
         scale: the feature's, over random prompts.
         survival: says which prompts are the same tokens again.
     """
-    z = scale.of(trace.feature)
+    z, same = scale.of(trace.feature), np.asarray(survival.looked_up(trace.ids), np.bool_)
     front = trace.ids[frontier(z, trace.cross_entropy)]
     best = best_below(z, trace.cross_entropy, np.inf)
     return Measures(
@@ -69,6 +71,7 @@ def measure(trace: Trace, scale: Scale, survival: Survival) -> Measures:
         best_below_6=best_below(z, trace.cross_entropy, BELOW_6),
         best_below_4=best_below(z, trace.cross_entropy, BELOW_4),
         hypervolume=hypervolume(z, trace.cross_entropy),
+        surviving=hypervolume(z[same], trace.cross_entropy[same]),
         dead=best is None or best < DEAD_BELOW,
         repetition=repetition(front) if len(front) else None,
         survival=float(survival.of(front).mean()) if len(front) else None,

@@ -133,8 +133,13 @@ def record_of(
         measures=measure(trace, scale, Survival(lm.tokenizer, prefix)),
         curve=[(int(at), round(float(value), 5)) for at, value in zip(rows, reached, strict=True)],
         frontier=prompts,
-        about={"config": config.to_json(), "versions": versions()},
+        about={"config": config.to_json(), "options": _options_of(config), "versions": versions()},
     )
+
+
+def _options_of(config: epo_jax.EPOConfig) -> dict[str, Any] | None:
+    """What a search's defaults were when it ran."""
+    return None if config.options is None else dataclasses.asdict(config.options)
 
 
 def read_records(path: Path) -> list[Record]:

@@ -38,11 +38,11 @@ def page(title: str, told: str, records: Sequence[Record]) -> str:
 _EXPLAINED = f"""z: standard deviations above 1,024 random prompts. Hypervolume: the integral over cross-entropies from
 0 to {WORST:g} nats/token of the largest z of prompts up to each. Dead: runs whose best z is below {DEAD_BELOW:g}.
 Repetition: share of a frontier prompt's tokens that stand in it before. Survival: share of frontier prompts whose text
-is tokenized to the same tokens. Shares are means over runs, other numbers medians; "{NONE}" where half of the runs have
+is tokenized to the same tokens; surviving: the hypervolume of such prompts alone. Shares are means over runs, other numbers medians; "{NONE}" where half of the runs have
 no such prompt.
 """
 _PAIRED = """Pairs of the same feature and seed, with 95% intervals of a bootstrap over features, and seeds within them.
-Ratio: hypervolume by the paper's, median. Won: share of features whose hypervolume, mean over seeds, is larger. Rows:
+Ratio: hypervolume by the paper's, median; surviving: of prompts alone that are tokenized to the same tokens. Won: share of features whose hypervolume, mean over seeds, is larger. Rows:
 rows until the run has the hypervolume that the paper's run ends with, by those that the paper's run took to it, median
 ("never" where half of the runs do not get there).
 """
@@ -54,7 +54,17 @@ _PROMPTS = f"The prompt with the largest z below {BELOW_6:g} nats/token that eac
 
 def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
     """A row for each method: measures over all of its runs."""
-    heads = ["runs", "hypervolume", "best z", f"z < {BELOW_6:g}", f"z < {BELOW_4:g}", "dead", "repetition", "survival"]
+    heads = [
+        "runs",
+        "hypervolume",
+        "surviving",
+        "best z",
+        f"z < {BELOW_6:g}",
+        f"z < {BELOW_4:g}",
+        "dead",
+        "repetition",
+        "survival",
+    ]
     lines = [_row(["method", *heads, "prompts", "rows", "seconds"]), _row(["---", *["---:"] * (len(heads) + 3)])]
     for method in methods:
         own = [record.measures for record in records if record.run.method == method]
@@ -64,6 +74,7 @@ def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
                     method,
                     str(len(own)),
                     _median(own, lambda one: one.hypervolume),
+                    _median(own, lambda one: one.surviving),
                     _median(own, lambda one: one.best),
                     _median(own, lambda one: one.best_below_6),
                     _median(own, lambda one: one.best_below_4),
@@ -81,16 +92,24 @@ def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
 
 def pairs_table(methods: Iterable[str], records: Sequence[Record]) -> str:
     """A row for each method but the reference: what it has of the reference's."""
-    lines = [_row(["method", "pairs", "features", "ratio", "won", "rows"]), _row(["---", *["---:"] * 5])]
+    heads = ["pairs", "features", "ratio", "ratio, surviving", "won", "rows"]
+    lines = [_row(["method", *heads]), _row(["---", *["---:"] * len(heads)])]
     for method in methods:
         if method != REFERENCE:
-            found = held_against(method, records)
-            lines.append(_row([method, *(_paired(found) if found else ["0", "0", "", "", ""])]))
+            found, surviving = held_against(method, records), held_against(method, records, surviving=True)
+            cells = _paired(found, surviving) if found and surviving else ["0", "0", *[""] * 4]
+            lines.append(_row([method, *cells]))
     return "\n".join(lines) + "\n"
 
 
-def held_against(method: str, records: Sequence[Record]) -> Against | None:
-    """A method against the reference, on the features and seeds that both have; None where there are none."""
+def held_against(method: str, records: Sequence[Record], surviving: bool = False) -> Against | None:
+    """A method against the reference, on the features and seeds that both have; None where there are none.
+
+    Args:
+        method: its name.
+        records: of both.
+        surviving: whether hypervolumes are of prompts alone whose text is tokenized to the same tokens.
+    """
     by_method: dict[str, dict[tuple[str, int], Record]] = {method: {}, REFERENCE: {}}
     for record in records:
         if record.run.method in by_method:
@@ -101,7 +120,9 @@ def held_against(method: str, records: Sequence[Record]) -> Against | None:
         if theirs is not None:
             target = float(theirs.reached[-1])
             taken = [rows_to_reach(target, one.rows, one.reached) for one in (own, theirs)]
-            hypervolumes[key] = own.measures.hypervolume, theirs.measures.hypervolume
+            pair = own.measures, theirs.measures
+            values = [one.surviving if surviving else one.hypervolume for one in pair]
+            hypervolumes[key] = values[0], values[1]
             rows[key] = _or_never(taken[0]), _or_never(taken[1])
     return against(hypervolumes, rows)
 
@@ -121,12 +142,13 @@ def features_table(methods: Sequence[str], records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _paired(found: Against) -> list[str]:
+def _paired(found: Against, surviving: Against) -> list[str]:
     never = f"never{'' if math.isinf(found.rows.low) else f' ({found.rows.low:.2f} to never)'}"
     return [
         str(found.pairs),
         str(found.features),
         _interval(found.ratio, "{:.2f}"),
+        _interval(surviving.ratio, "{:.2f}"),
         _interval(found.won, "{:.0%}"),
         never if math.isinf(found.rows.value) else _interval(found.rows, "{:.2f}"),
     ]
