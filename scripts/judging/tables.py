@@ -38,13 +38,13 @@ def page(title: str, told: str, records: Sequence[Record]) -> str:
 _EXPLAINED = f"""z: standard deviations above 1,024 random prompts. Hypervolume: the integral over cross-entropies from
 0 to {WORST:g} nats/token of the largest z of prompts up to each. Dead: runs whose best z is below {DEAD_BELOW:g}.
 Repetition: share of a frontier prompt's tokens that stand in it before. Survival: share of frontier prompts whose text
-is tokenized to the same tokens; surviving: the hypervolume of such prompts alone. Shares are means over runs, other numbers medians; "{NONE}" where half of the runs have
-no such prompt.
+is tokenized to the same tokens; surviving: the hypervolume of such prompts alone. Shares are means over runs, other
+numbers medians; "{NONE}" where half of the runs have no such prompt.
 """
 _PAIRED = """Pairs of the same feature and seed, with 95% intervals of a bootstrap over features, and seeds within them.
-Ratio: hypervolume by the paper's, median; surviving: of prompts alone that are tokenized to the same tokens. Won: share of features whose hypervolume, mean over seeds, is larger. Rows:
-rows until the run has the hypervolume that the paper's run ends with, by those that the paper's run took to it, median
-("never" where half of the runs do not get there).
+Ratio: hypervolume by the paper's, median; surviving: of prompts alone that are tokenized to the same tokens. Won: share
+of features whose hypervolume, mean over seeds, is larger. Rows: rows until the run has the hypervolume that the paper's
+run ends with, by those that the paper's run took to it, median ("never" where half of the runs do not get there).
 """
 _BY_FEATURE = "Hypervolume, and in brackets the largest z below 6 nats/token: means over seeds of what there is.\n"
 
