@@ -148,6 +148,7 @@ def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(t
         "penalties": "given",
         "distinct": "false",
         "archive": "false",
+        "fragments": "true",
         "kept_first": "9",
         "kept_last": "7",
         "model_starts": "5",

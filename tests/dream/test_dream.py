@@ -207,7 +207,6 @@ def test_special_tokens_are_never_used(tiny, result):
         ({"search": "best", "noise": 0.0}, "--noise"),
         ({"search": "best", "positions": "first"}, "--positions"),
         ({"search": "best", "penalties": "none"}, "--penalties"),
-        ({"search": "best", "distinct": 1}, "--distinct"),
         ({"search": "best", "kept_last": 0}, "--kept_last"),
         ({"search": "best", "random_starts": -1}, "--random_starts"),
     ],

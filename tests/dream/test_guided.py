@@ -86,7 +86,7 @@ def test_several_dreams_together_are_the_dreams_alone(tiny, result):
 
 @pytest.mark.parametrize("changes", [{}, {"beginnings": 2, "model_starts": 10, "random_starts": 8}])
 def test_a_dream_starts_from_the_best_of_the_models_samples_and_random_prompts(tiny, changes):
-    config = dataclasses.replace(GUIDED, penalties="given", **changes)
+    config = dataclasses.replace(GUIDED, penalties="given", fragments=True, **changes)
     made = epo_jax.dream(tiny, "L1.N5", dataclasses.replace(config, iterations=1), seed=3, template=AROUND)
     allowed = allowed_tokens(tiny.tokenizer, tiny.config.vocab_size)
     (pool,) = start_pool(tiny, config, [3], AROUND, allowed)
@@ -131,7 +131,8 @@ def test_a_text_or_file_to_start_from_is_taken_as_it_is(tiny, tmp_path, monkeypa
 
 @pytest.mark.parametrize("retokenize", ["mark", "reject"])
 def test_prompts_that_are_not_tokenized_to_themselves_are_marked_or_never_scored(tiny, retokenize):
-    made = epo_jax.dream(tiny, "L1.N5", GUIDED, seed=1, constraints=Constraints(retokenize=retokenize))
+    config = dataclasses.replace(GUIDED, fragments=True)
+    made = epo_jax.dream(tiny, "L1.N5", config, seed=1, constraints=Constraints(retokenize=retokenize))
     survive = Survival(tiny.tokenizer).of(made.history.ids)
     np.testing.assert_array_equal(made.frontier.retokenizes, Survival(tiny.tokenizer).of(made.frontier.ids))
     if retokenize == "reject":
@@ -139,7 +140,7 @@ def test_prompts_that_are_not_tokenized_to_themselves_are_marked_or_never_scored
         assert len(made.history) > 3 + 7
     else:
         assert not survive.all()
-        plain = epo_jax.dream(tiny, "L1.N5", GUIDED, seed=1)
+        plain = epo_jax.dream(tiny, "L1.N5", config, seed=1)
         np.testing.assert_array_equal(made.history.ids, plain.history.ids)
 
 

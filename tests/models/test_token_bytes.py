@@ -73,3 +73,11 @@ def test_the_embedded_models_tokens_are_those_that_decoding_gives(lm):
         assert b"".join(held.anywhere[index] for index in ids).decode(errors="replace") == plain.text_of(
             lm.tokenizer, ids
         )
+
+
+def test_whole_are_tokens_whose_text_alone_is_no_part_of_a_character():
+    for name, tokenizer in TOKENIZERS.items():
+        whole = HELD[name].whole
+        for index in range(len(tokenizer)):
+            assert whole[index] == ("\ufffd" not in joined(HELD[name], [index])), (name, index)
+    assert not HELD["byte-level"].whole.all()

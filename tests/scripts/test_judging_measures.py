@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,14 @@ def test_rows_to_a_hypervolume_are_between_the_points_around_it():
     assert rows_to_reach(4.1, rows, reached) is None
 
 
+def never(prompts: np.ndarray) -> np.ndarray:
+    return np.zeros(len(prompts), np.bool_)
+
+
+def always(prompts: np.ndarray) -> np.ndarray:
+    return np.ones(len(prompts), np.bool_)
+
+
 def test_measures_of_a_search_with_and_without_fluent_prompts(tiny):
     survival = Survival(tiny.tokenizer)
     found = measure(trace([9.0, 5.0, 3.0], [8.0, 5.0, 4.5], [4, 9, 12]), SCALE, survival)
@@ -103,6 +112,11 @@ def test_measures_of_a_search_with_and_without_fluent_prompts(tiny):
     assert (found.best, found.best_below_6, found.best_below_4, found.dead) == (4.0, 2.0, None, False)
     assert found.hypervolume == 0.5 * 1.0 + 3.0 * 2.0 + 4.0 * 4.0
     assert found.repetition == 0.0
+    # Prompts that come back as other tokens count no more in `surviving`.
+    nobody, everybody = SimpleNamespace(of=never, looked_up=never), SimpleNamespace(of=always, looked_up=always)
+    made = trace([9.0, 5.0, 3.0], [8.0, 5.0, 4.5], [4, 9, 12])
+    assert measure(made, SCALE, nobody).surviving == 0.0
+    assert measure(made, SCALE, everybody).surviving == found.hypervolume
     dead = measure(trace([1.0 + 2 * DEAD_BELOW - 0.1], [13.0]), SCALE, survival)
     assert dead.dead
     assert (dead.hypervolume, dead.repetition, dead.survival) == (0.0, None, None)

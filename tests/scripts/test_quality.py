@@ -111,7 +111,7 @@ def test_what_cannot_be_run_is_refused_in_a_line(given, message, tmp_path):
 def record(method: str, feature: str, seed: int, curve: list[float], fluent: float | None = None) -> Record:
     measures = {
         "prompts": 5, "rows": 95, "seconds": 1.0, "best": 4.0, "best_below_6": fluent, "best_below_4": None,
-        "hypervolume": curve[-1], "dead": False, "repetition": None, "survival": None,
+        "hypervolume": curve[-1], "surviving": curve[-1], "dead": False, "repetition": None, "survival": None,
     }  # fmt: skip
     settings = {"iterations": 1, "population": 1, "children": 1, "length": 12, "budget": 100}
     run = {"model": "m", "method": method, "feature": feature, "seed": seed, "settings": settings}
