@@ -134,10 +134,9 @@ def _entries(config: epo_jax.EPOConfig, budget: int) -> list[Entry]:
     if last not in SEARCHES:
         raise EpoError(f"--search_options: {last} has none; name one of {', '.join(SEARCHES)} last in --methods")
     changed = {"variant_of": last, "options": options}
-    search = BEST if last == BEST else config.search
-    own = dataclasses.replace(config, **{"search": search, **options})
-    check_operators(own)
-    return [*entries[:-1], Entry(LABEL.value, last, own, sizes | _corpus_of(last) | changed)]
+    variant = dataclasses.replace(own.get(last, config), **options)
+    check_operators(variant)
+    return [*entries[:-1], Entry(LABEL.value, last, variant, sizes | _corpus_of(last) | changed)]
 
 
 def _fitted(config: epo_jax.EPOConfig, lm: epo_jax.LanguageModel) -> epo_jax.EPOConfig:

@@ -136,7 +136,7 @@ def plain_state(state: State) -> dict[str, jax.Array]:
 
 def state_of(arrays: Mapping[str, jax.Array]) -> State:
     """The state that `plain_state` gave the arrays of."""
-    own = {name: array for name, array in arrays.items() if not name.startswith(MEMORY)}
+    own: dict[str, Any] = {name: array for name, array in arrays.items() if not name.startswith(MEMORY)}
     key = jax.random.wrap_key_data(own.pop("key"), impl=GENERATOR)
     if len(own) + 1 == len(arrays):
         return State(key=key, **own)

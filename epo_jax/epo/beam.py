@@ -69,8 +69,8 @@ def _continued(
     """The best of so many continuations of each slot's prompt; of `every` one's for each slot, if that is asked for."""
     dreams, population, length = ids.shape
     flat, dream = ids.reshape(-1, length), jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), population)
-    parents = search.scorer.parents(flat, dream)
-    log_probs = jax.lax.dynamic_index_in_dim(search.scorer.log_probs(parents), place, 1, keepdims=False)
+    parents = search.guiding.parents(flat, dream)
+    log_probs = jax.lax.dynamic_index_in_dim(search.guiding.log_probs(parents), place, 1, keepdims=False)
     log_probs = jnp.where(search.allowed, log_probs[:, : search.allowed.shape[0]], -jnp.inf)
     slot = jnp.tile(jnp.arange(population), dreams)
 
@@ -89,7 +89,7 @@ def _continued(
     number = jnp.repeat(jnp.arange(len(flat), dtype=jnp.int32), count)
     places = jnp.full(len(new), place, jnp.int32)
     # A first token without a predecessor has no cross-entropy; there one more is scored, whatever it is.
-    least = 1 + search.scorer.first_scored
+    least = 1 + search.guiding.first_scored
     # Where fewer tokens are allowed than are drawn, others come last, and are no continuations.
     fine = search.allowed[tokens.reshape(-1)]
     lengths = jnp.where(fine, jnp.maximum(places + 1, least), 0)

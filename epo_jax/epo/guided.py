@@ -53,7 +53,7 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
     count = guide.oversample * search.children
     positions = position_shares(guide, memory, search.movable)[work.dream, work.slot]
     kept = guide.kept_at(state.iteration)[work.dream]
-    scored = search.length - search.scorer.first_scored
+    scored = search.length - search.guiding.first_scored
     nat = _weight(search, work.slot) / scored
 
     def group(part: tuple[Array, ...]) -> tuple[Edits, Parents]:
@@ -63,9 +63,9 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
             gradient, parents = search.scorer.gradients(ids, penalties, dream)
             gradient = gradient[..., :size]
         else:
-            parents = search.scorer.parents(ids, dream)
-        log_probs = search.scorer.log_probs(parents)[..., :size]
-        if guide.positions == GRADIENT:
+            parents = search.guiding.parents(ids, dream)
+        log_probs = search.guiding.log_probs(parents)[..., :size]
+        if guide.positions == GRADIENT and gradient is not None:
             positions = positions * jnp.linalg.norm(jnp.where(search.allowed, gradient, 0.0), axis=-1)
             positions = positions / positions.sum(axis=-1, keepdims=True)
 

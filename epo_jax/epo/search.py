@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int32
 from epo_jax.axes import Slots, Vocabulary
 from epo_jax.epo.automaton import Automaton
 from epo_jax.epo.guide import Guide
-from epo_jax.epo.scorer import Scorer
+from epo_jax.epo.scorer import GuidingScorer, Scorer
 from epo_jax.epo.sharing import Sharing
 
 STATIC = {"static": True}
@@ -71,6 +71,20 @@ class Search:
     def scales(self, dreams: int) -> Float32[Array, " R"]:
         """The scale of each of so many dreams."""
         return jnp.ones(dreams, jnp.float32) if self.scale is None else self.scale
+
+    @property
+    def guiding(self) -> GuidingScorer:
+        """The scorer, as a search with a guide needs it.
+
+        Raises:
+            TypeError: it gives no log-probabilities.
+        """
+        if not isinstance(self.scorer, GuidingScorer):
+            raise TypeError(
+                f"{type(self.scorer).__name__}: a search with a guide needs `first_scored`, `parents` and `log_probs` "
+                "of its scorer, see `epo_jax.epo.scorer.GuidingScorer`"
+            )
+        return self.scorer
 
     @property
     def model_parts(self) -> int:
