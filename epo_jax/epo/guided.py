@@ -304,8 +304,11 @@ def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[
 def _first_of_equals(ids: Int32[Array, "n m T"]) -> Bool[Array, "n m"]:
     """Which of m prompts equal none before them."""
     hashes = archive.hashes(ids)
-    same = (hashes[:, :, None] == hashes[:, None]).all(axis=-1)
-    return same.argmax(axis=2) == jnp.arange(ids.shape[1])
+    # Sorted, equal ones are neighbours in their old order, so that memory grows with m alone.
+    order = jnp.lexsort((hashes[..., 1], hashes[..., 0]), axis=-1)
+    in_order = jnp.take_along_axis(hashes, order[..., None], axis=1)
+    first = jnp.pad((in_order[:, 1:] != in_order[:, :-1]).any(axis=-1), ((0, 0), (1, 0)), constant_values=True)
+    return jnp.put_along_axis(jnp.zeros_like(first), order, first, axis=1, inplace=False)
 
 
 def _distinct(ids: Int32[Array, "N T"], pool: Scores, penalties: Float32[Array, " P"]) -> Int32[Array, " P"]:
