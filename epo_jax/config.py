@@ -252,5 +252,6 @@ def _check_count(name: str, value: object, least: int) -> None:
 
 PRESETS = {
     "paper": EPOConfig(),
+    "best": EPOConfig(search=BEST),
     "quick": EPOConfig(iterations=60, children=8, search=BEST),
 }
