@@ -168,7 +168,7 @@ def test_a_method_is_held_against_the_paper_where_both_ran():
 def test_tables_tell_what_there_is_not():
     methods = ["paper", "other"]
     measured = methods_table(methods, RECORDS).splitlines()
-    assert measured[2].startswith("| paper | 2 | 3.00 | 4.00 | none | none | 0% | none | none | 5 | 95 | 1 |")
+    assert measured[2].startswith("| paper | 2 | 3.00 | 3.00 | 4.00 | none | none | 0% | none | none | 5 | 95 | 1 |")
     by_feature = features_table(methods, RECORDS).splitlines()
     assert by_feature[2:] == [
         "| `L1.N2` | neuron | 2.00 (3.00) | 4.00 (5.00) |",
