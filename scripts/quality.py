@@ -7,17 +7,18 @@ gives every method the rows of tokens that the paper's search takes for these it
 on features that a seed chose. It prints a line for each run and writes, after each, report.jsonl with what the run
 found and report.md with tables: measures of each method, and each against the paper's search with intervals; at the end
 report.png, hypervolume against rows. All scored prompts are in runs/. The same command goes on after an interruption,
-and one with other methods adds to the same tables. --search_options=top_k=64 --label=fewer makes a variant of the last
+given twice it divides the runs, and one with other methods adds to the same tables. --search_options=top_k=64 --label=fewer makes a variant of the last
 of --methods, under a name of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
@@ -96,11 +97,12 @@ def main() -> None:
         for seed in range(SEEDS.value):
             for entry in entries:
                 run = Run(lm.source, entry.name, feature, seed, entry.settings)
-                # Read anew each time: another program may have added runs.
-                if any(record.run == run for record in read_records(lines)):
-                    continue
-                task = Task(lm, feature, seed, budget, _fitted(entry.config, lm), corpus)
-                _run(run, entry, task, scales[feature], folder)
+                with _claimed(folder, run) as mine:
+                    # Read anew each time: another program may have added runs.
+                    if not mine or any(record.run == run for record in read_records(lines)):
+                        continue
+                    task = Task(lm, feature, seed, budget, _fitted(entry.config, lm), corpus)
+                    _run(run, entry, task, scales[feature], folder)
                 _write_page(folder, lines, entries[0].settings, lm.source)
     _write_page(folder, lines, entries[0].settings, lm.source)
     _write_figure(folder, lines, entries[0].settings, lm.source)
@@ -177,13 +179,30 @@ def _scales(lm: epo_jax.LanguageModel, names: Sequence[str], length: int, record
     return known
 
 
+@contextlib.contextmanager
+def _claimed(folder: Path, run: Run) -> Iterator[bool]:
+    """Whether no other program is at this run; it keeps away as long as this goes on."""
+    path = folder / "runs" / run.method / f"{run.slug}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("wb")
+    except OSError as error:
+        raise EpoError(f"--output={folder}: cannot be written ({error.strerror})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def _run(run: Run, entry: Entry, task: Task, scale: Scale, folder: Path) -> None:
     began = time.perf_counter()
     trace = METHODS[entry.method](task)
     path = folder / "runs" / run.method / f"{run.slug}.npz"
     record = record_of(run, trace, scale, task.lm, task.config, prefix_of(task.lm).tolist())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         trace.save(path)
         add_record(folder / f"{LIST.value}.jsonl", record)
     except OSError as error:
