@@ -54,9 +54,9 @@ def _use_default() -> None:
 
 def _use(folder: Path) -> None:
     # A home that several machines share must not give one machine's code to another: JAX's key leaves out the CPU.
-    machine = folder / _machine()
-    machine.mkdir(mode=0o700, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(machine))
+    own = folder / machine()
+    own.mkdir(mode=0o700, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(own))
     # Everything that is compiled is kept: the many small programs around a dream add up to seconds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -101,7 +101,7 @@ def _check_owner(path: Path, real: Path) -> None:
             raise EpoError(f"{FLAG}={path}: everybody can replace it, since {above} is writable by all, and {advice}")
 
 
-def _machine() -> str:
+def machine() -> str:
     """A name for machines that run the same machine code."""
     told = [platform.system(), platform.machine(), platform.processor()]
     cpuinfo = Path("/proc/cpuinfo")

@@ -31,6 +31,7 @@ class SearchOptions:
         distinct: whether slots hold different prompts.
         archive: whether prompts that were scored are left out.
         fragments: whether tokens may be used that hold parts of characters alone, such as single bytes of an emoji.
+        repetition: the share of a prompt's tokens that may stand in it before, rounded down to whole tokens; 1 for any.
         kept_first: tokens of the greatest gradient that are drawn from in the first iteration.
         kept_last: in the last iteration; between them it changes by equal factors.
         model_starts: samples of the model among which the initial prompts are chosen.
@@ -52,6 +53,7 @@ class SearchOptions:
     distinct: bool
     archive: bool
     fragments: bool
+    repetition: float
     kept_first: int
     kept_last: int
     model_starts: int
@@ -95,6 +97,7 @@ OPTIONS = {
         distinct=True,
         archive=True,
         fragments=False,
+        repetition=0.05,
         kept_first=64,
         kept_last=64,
         model_starts=64,
@@ -150,6 +153,7 @@ class EPOConfig:
     distinct: bool | None = None
     archive: bool | None = None
     fragments: bool | None = None
+    repetition: float | None = None
     kept_first: int | None = None
     kept_last: int | None = None
     model_starts: int | None = None
@@ -222,7 +226,7 @@ def _check_options(options: SearchOptions, population: int) -> None:
         _check_count(name, getattr(options, name), least)
     for name in ("model_starts", "random_starts"):
         _check_count(name, getattr(options, name), 0)
-    for name in ("adaptation", "noise", "merging", "diversity"):
+    for name in ("adaptation", "noise", "merging", "diversity", "repetition"):
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise EpoError(f"--{name}={value}: must be a finite number of at least 0")

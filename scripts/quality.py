@@ -7,8 +7,8 @@ gives every method the rows of tokens that the paper's search takes for these it
 on features that a seed chose. It prints a line for each run and writes, after each, report.jsonl with what the run
 found and report.md with tables: measures of each method, and each against the paper's search with intervals; at the end
 report.png, hypervolume against rows. All scored prompts are in runs/. The same command goes on after an interruption,
-given twice it divides the runs, and one with other methods adds to the same tables. --search_options=top_k=64 --label=fewer makes a variant of the last
-of --methods, under a name of its own.
+given twice it divides the runs, and one with other methods adds to the same tables. --search_options=top_k=64
+--label=fewer makes a variant of the last of --methods, under a name of its own.
 """
 
 from __future__ import annotations

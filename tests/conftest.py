@@ -37,7 +37,19 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
+from epo_jax import compilation_cache
 from epo_jax.dream import loop
+
+# Many tests compile the same programs, in workers and in programs that they start: each is compiled once.
+PROGRAMS = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / compilation_cache.machine()),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ.update(PROGRAMS)
+    for _name, _value in PROGRAMS.items():
+        jax.config.update(_name.lower(), _value if _name.endswith("DIR") else int(_value))
 
 
 @pytest.fixture(scope="session", autouse=True)

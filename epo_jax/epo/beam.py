@@ -13,10 +13,11 @@ from jax import Array
 from jaxtyping import Float32, Int32, Key
 
 from epo_jax.epo.guide import Scored
-from epo_jax.epo.guided import best_for_slots, slot_penalties
 from epo_jax.epo.objective import objective
+from epo_jax.epo.repetition import repeated
 from epo_jax.epo.scorer import Candidates
 from epo_jax.epo.search import Search
+from epo_jax.epo.slots import best_for_slots, slot_penalties
 
 # Draws of the beam, beside those of iterations and random prompts.
 BEAM = 2**17
@@ -25,6 +26,8 @@ LAST = 8
 # Nats by which a token that stands in the prompt already is less likely than the model has it: a beam for fluency alone
 # ends in repetition.
 REPEATED = 2.0
+# The same where no more may be repeated; not all, so that there is a draw where every token stands there already.
+TOO_OFTEN = 1e4
 
 
 def beam(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R n T"]:
@@ -44,17 +47,31 @@ def beam(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R n T"]:
 def _one(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R P T"]:
     # What stands behind the position that is written is never looked at.
     ids = jnp.full((len(key), search.population, search.length), search.allowed.argmax(), jnp.int32)
+    first = search.guiding.first_scored
+    if first:
+        ids = ids.at[..., 0].set(_openings(search, key))
 
     def position(ids: Int32[Array, "R P T"], place: Int32[Array, ""]) -> tuple[Int32[Array, "R P T"], None]:
         return _continued(search, key, ids, place, search.children, every=False), None
 
     last = search.length - 1
-    ids, _ = jax.lax.scan(position, ids, jnp.arange(last, dtype=jnp.int32))
+    ids, _ = jax.lax.scan(position, ids, jnp.arange(first, last, dtype=jnp.int32))
     return _continued(search, key, ids, jnp.int32(last), LAST * search.children, every=True)
 
 
+def _openings(search: Search, key: Key[Array, " R"]) -> Int32[Array, "R P"]:
+    """First tokens that nothing stands before, so that neither they nor what they are good for has a score."""
+    weights = jnp.log((search.allowed if search.openings is None else search.openings).astype(jnp.float32))
+
+    def drawn(key: Key[Array, ""]) -> Int32[Array, " P"]:
+        own = jax.random.fold_in(key, 0)
+        return jax.random.categorical(own, weights, shape=(search.population,)).astype(jnp.int32)
+
+    return jax.vmap(drawn)(key)
+
+
 def beam_rows(population: int, children: int, length: int) -> int:
-    """Rows of tokens that a beam runs: all parents at each position, and one for each continuation."""
+    """Rows of tokens that a beam runs at most: all parents at each position, and one for each continuation."""
     return population * (length * length + children * (length - 1 + LAST))
 
 
@@ -67,6 +84,7 @@ def _continued(
     every: bool,
 ) -> Int32[Array, "R P T"]:
     """The best of so many continuations of each slot's prompt; of `every` one's for each slot, if that is asked for."""
+    assert search.guide is not None
     dreams, population, length = ids.shape
     flat, dream = ids.reshape(-1, length), jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), population)
     parents = search.guiding.parents(flat, dream)
@@ -74,25 +92,29 @@ def _continued(
     log_probs = jnp.where(search.allowed, log_probs[:, : search.allowed.shape[0]], -jnp.inf)
     slot = jnp.tile(jnp.arange(population), dreams)
 
-    def drawn(key: Key[Array, ""], slot: Array, log_probs: Float32[Array, " V"], ids: Array) -> Int32[Array, " n"]:
-        before = jnp.where(jnp.arange(length) < place, ids, log_probs.shape[0])
-        log_probs = log_probs.at[before].add(-REPEATED, mode="drop")
+    most = search.guide.repeats_in(length)
+
+    def drawn(key: Key[Array, ""], slot: Array, log_probs: Float32[Array, " V"], ids: Array) -> tuple[Array, Array]:
+        there = jnp.arange(length) < place
+        # What stands behind is told apart, and so no repetition.
+        repeats = repeated(jnp.where(there, ids, -1 - jnp.arange(length)))
+        before = jnp.where(there, ids, log_probs.shape[0])
+        log_probs = log_probs.at[before].add(-jnp.where(repeats < most, REPEATED, TOO_OFTEN), mode="drop")
         own = jax.random.fold_in(jax.random.fold_in(key, place), slot)
         # The best so many of perturbed log-probabilities are a draw without repetition.
         noise = jax.random.gumbel(own, log_probs.shape)
-        return jax.lax.top_k(log_probs + noise, count)[1].astype(jnp.int32)
+        values, tokens = jax.lax.top_k(log_probs + noise, count)
+        return tokens.astype(jnp.int32), values > values[0] - TOO_OFTEN / 2
 
     count = min(count, log_probs.shape[1])
-    tokens = jax.vmap(drawn)(key[dream], slot, log_probs, flat)
+    tokens, fine = jax.vmap(drawn)(key[dream], slot, log_probs, flat)
     here = jnp.arange(length) == place
     new = jnp.where(here, tokens[..., None], flat[:, None]).reshape(-1, length)
     number = jnp.repeat(jnp.arange(len(flat), dtype=jnp.int32), count)
     places = jnp.full(len(new), place, jnp.int32)
-    # A first token without a predecessor has no cross-entropy; there one more is scored, whatever it is.
-    least = 1 + search.guiding.first_scored
-    # Where fewer tokens are allowed than are drawn, others come last, and are no continuations.
-    fine = search.allowed[tokens.reshape(-1)]
-    lengths = jnp.where(fine, jnp.maximum(places + 1, least), 0)
+    # Where fewer tokens may follow than are drawn, others come last, and are no continuations.
+    fine = fine.reshape(-1)
+    lengths = jnp.where(fine, places + 1, 0)
     scores = search.scorer.evaluate(parents, Candidates(new, number, dream[number]), places, lengths)
     feature = jnp.where(fine, scores.feature, jnp.nan)
     pool = jax.tree.map(

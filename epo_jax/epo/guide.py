@@ -43,6 +43,7 @@ class Guide:
         merging: float32[], the share of them at the end that goes on from the best of all beginnings.
         diversity: float32[], what a prompt loses that has all its tokens in common with other dreams of its feature,
             as a share of the frontier's height.
+        repetition: float32[], the share of a prompt's tokens that may stand in it before.
         operators: their names, O of them.
         oversample: edits that are drawn for each child.
         positions: what positions are chosen by.
@@ -59,6 +60,7 @@ class Guide:
     iterations: Int32[Array, ""]
     merging: Float32[Array, ""]
     diversity: Float32[Array, ""]
+    repetition: Float32[Array, ""]
     operators: tuple[str, ...] = dataclasses.field(metadata=STATIC)
     oversample: int = dataclasses.field(metadata=STATIC)
     positions: str = dataclasses.field(metadata=STATIC)
@@ -71,6 +73,10 @@ class Guide:
     def reads_gradient(self) -> bool:
         """Whether iterations begin with gradients; otherwise parents are only run forward."""
         return self.positions == GRADIENT or any(OPERATORS[name].reads_gradient for name in self.operators)
+
+    def repeats_in(self, length: int) -> Int32[Array, ""]:
+        """How many of so many tokens may stand in a prompt before."""
+        return jnp.floor(self.repetition * length).astype(jnp.int32)
 
     def kept_at(self, iteration: Int32[Array, "*R"]) -> Int32[Array, "*R"]:
         """Tokens of the greatest gradient that are drawn from, falling or rising by equal factors."""
@@ -168,6 +174,7 @@ def guide_of(config: EPOConfig) -> Guide | None:
         places=places_for(scored) if options.archive else 0,
         merging=jnp.float32(options.merging),
         diversity=jnp.float32(options.diversity),
+        repetition=jnp.float32(options.repetition),
         beginnings=options.beginnings,
     )
 

@@ -27,15 +27,14 @@ from epo_jax.epo.guide import (
     operator_shares,
     position_shares,
     range_of,
-    slope_of,
     with_children,
     with_range,
 )
-from epo_jax.epo.objective import objective
 from epo_jax.epo.operators import OPERATORS, Edits, Parent
+from epo_jax.epo.repetition import repeated
 from epo_jax.epo.scorer import Parents, Scores
 from epo_jax.epo.search import Search
-from epo_jax.epo.select import best_for
+from epo_jax.epo.slots import best_for_slots, takes
 from epo_jax.epo.state import Info, State
 from epo_jax.epo.work import GRADIENT_ROWS, UNSCORED, Children, Work, penalties_of
 
@@ -160,7 +159,7 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
         jnp.concatenate([state.cross_entropy, made.cross_entropy], axis=1),
     )
     every = jnp.concatenate([state.ids, made.ids], axis=1)
-    which = _taken(guide, every, _apart(search, state, every, pool), penalties_of(search, state))
+    which = takes(guide, every, _apart(search, state, every, pool), penalties_of(search, state))
     ids = jnp.take_along_axis(every, which[..., None], axis=1)
     kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
     count = made.ids.shape[1]
@@ -224,48 +223,6 @@ def _where(condition: Bool[Array, " R"], some: Scored, others: Scored) -> Scored
     return jax.tree.map(lambda a, b: jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b), some, others)
 
 
-def best_for_slots(search: Search, prompts: Scored) -> Scored:
-    """Of prompts the best for each slot, by penalties in units of their own frontier's slope."""
-    assert search.guide is not None
-    pool = Scores(prompts.feature, prompts.cross_entropy)
-    which = _taken(search.guide, prompts.ids, pool, slot_penalties(search, prompts))
-    ids = jnp.take_along_axis(prompts.ids, which[..., None], axis=1)
-    kept = jax.tree.map(lambda values: jnp.take_along_axis(values, which, axis=1), pool)
-    return Scored(ids, kept.feature, kept.cross_entropy)
-
-
-def slot_penalties(search: Search, prompts: Scored) -> Float32[Array, "R P"]:
-    """The penalty of each slot, as it is where these prompts are all that is known."""
-    assert search.guide is not None
-    if search.guide.follows:
-        return slope_of(*range_of(prompts.feature, prompts.cross_entropy))[:, None] * search.penalties
-    # Parts of a dream's prompts are handed in as dreams.
-    scales = search.scales(search.dreams or 1)
-    return jnp.repeat(scales, len(prompts.ids) // len(scales))[:, None] * search.penalties
-
-
-def best_of(search: Search, ids: Int32[Array, "R N T"], scores: Scores) -> Int32[Array, "R n T"]:
-    """Of scored prompts the best for each slot, out of equal parts of them for each beginning."""
-    assert search.guide is not None
-    dreams, _, length = ids.shape
-    parts = search.guide.beginnings
-
-    def part(values: Array) -> Array:
-        return values.reshape(dreams * parts, -1, *values.shape[2:])
-
-    best = best_for_slots(search, Scored(part(ids), part(scores.feature), part(scores.cross_entropy)))
-    return best.ids.reshape(dreams, -1, length)
-
-
-def _taken(
-    guide: Guide, ids: Int32[Array, "R N T"], pool: Scores, penalties: Float32[Array, "R P"]
-) -> Int32[Array, "R P"]:
-    """What each slot takes of a pool."""
-    if guide.distinct:
-        return jax.vmap(_distinct)(ids, pool, penalties)
-    return jax.vmap(best_for)(pool, penalties)
-
-
 def _guided(search: Search, state: State) -> tuple[Guide, Memory]:
     assert search.guide is not None
     assert state.memory is not None
@@ -284,7 +241,11 @@ def _weight(search: Search, slot: Int32[Array, " u"]) -> Float32[Array, " u"]:
 
 
 def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[Array, "u O m"]:
-    """Which edits may be scored: those that change something, break no constraint, and are not there already."""
+    """Which edits may be scored: those that change something, break no constraint, are new, and repeat no more tokens.
+
+    Of a prompt that repeats more than there should be, as an initial one may, those that repeat as much may be.
+    """
+    assert search.guide is not None
     ids, parents = edits.ids, work.ids[:, None, None]
     changed = ids != parents
     fine = search.allowed[ids]
@@ -296,6 +257,8 @@ def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[
         possible = possible & ~search.automaton.breaks(flat).reshape(possible.shape)
     if memory.filled is not None:
         possible = possible & ~jax.vmap(archive.known)(memory.filled[work.dream], ids)
+    most = jnp.maximum(repeated(parents), search.guide.repeats_in(search.length))
+    possible = possible & (repeated(ids) <= most)
     # Of equal edits of a slot the first counts.
     first = _first_of_equals(ids.reshape(len(ids), -1, ids.shape[-1]))
     return possible & first.reshape(possible.shape)
@@ -309,15 +272,3 @@ def _first_of_equals(ids: Int32[Array, "n m T"]) -> Bool[Array, "n m"]:
     in_order = jnp.take_along_axis(hashes, order[..., None], axis=1)
     first = jnp.pad((in_order[:, 1:] != in_order[:, :-1]).any(axis=-1), ((0, 0), (1, 0)), constant_values=True)
     return jnp.put_along_axis(jnp.zeros_like(first), order, first, axis=1, inplace=False)
-
-
-def _distinct(ids: Int32[Array, "N T"], pool: Scores, penalties: Float32[Array, " P"]) -> Int32[Array, " P"]:
-    """For each penalty the best prompt that no slot before has; where there are too few, the best one again."""
-
-    def slot(free: Bool[Array, " N"], penalty: Float32[Array, ""]) -> tuple[Bool[Array, " N"], Int32[Array, ""]]:
-        values = objective(pool.feature, pool.cross_entropy, penalty)
-        own = jnp.where(free & (values > -jnp.inf), values, -jnp.inf)
-        best = jnp.where((own > -jnp.inf).any(), own.argmax(), values.argmax()).astype(jnp.int32)
-        return free & ~(ids == ids[best]).all(axis=-1), best
-
-    return jax.lax.scan(slot, jnp.ones(len(ids), jnp.bool_), penalties)[1]

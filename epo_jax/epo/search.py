@@ -45,6 +45,8 @@ class Search:
         checked: whether the caller looks at the children of each iteration before they are scored.
         lies: how each leaf of the scorer lies over the axis "data"; None where each device has a whole copy.
         guide: what guides the search beyond the paper's; None for the paper's.
+        openings: bool[V], tokens that a beam's prompts begin with where nothing stands before them; None for all that
+            are allowed.
         group: int32[R], equal numbers for dreams that are to differ from each other; None where none are.
     """
 
@@ -66,6 +68,7 @@ class Search:
     checked: bool = dataclasses.field(default=False, metadata=STATIC)
     lies: tuple[PartitionSpec, ...] | None = dataclasses.field(default=None, metadata=STATIC)
     guide: Guide | None = None
+    openings: Vocabulary | None = None
     group: Int32[Array, " R"] | None = None
 
     def scales(self, dreams: int) -> Float32[Array, " R"]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Int32, Key
 
-from epo_jax.epo import guided
+from epo_jax.epo import guided, slots
 from epo_jax.epo.groups import in_groups
 from epo_jax.epo.guide import Scored, first_memory
 from epo_jax.epo.mutate import Proposals, make_children, random_prompts, top_tokens
@@ -67,7 +67,7 @@ def initial(search: Search, key: Key[Array, " R"], ids: Int32[Array, "R n T"] | 
 
 def best_of(search: Search, _: Device, ids: Int32[Array, "R N T"]) -> Int32[Array, "R P T"]:
     """`Algorithm.best_of`; every device finds the same."""
-    return guided.best_of(search, ids, scores_of(search, ids))
+    return slots.best_of(search, ids, scores_of(search, ids))
 
 
 def scores_of(search: Search, ids: Int32[Array, "R N T"]) -> Scores:

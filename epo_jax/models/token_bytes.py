@@ -39,6 +39,11 @@ class TokenBytes:
         """Which tokens hold whole characters alone; others are parts, of which a text hardly ever is made again."""
         return np.array([_is_text(held) for held in self.anywhere], np.bool_)
 
+    @property
+    def opens_word(self) -> Bool[np.ndarray, " V"]:
+        """Which tokens are a space and letters: words, or the beginnings of some."""
+        return np.array([held[:1] == b" " and _is_text(held) and held[1:].decode().isalpha() for held in self.anywhere])
+
 
 def token_bytes(tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> TokenBytes:
     """The bytes of every token.

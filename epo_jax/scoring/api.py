@@ -119,6 +119,7 @@ def build(
         mesh=mesh,
         scale=jnp.asarray([one.unit for one in scale], jnp.float32),
         guide=guide_of(config),
+        openings=_openings(lm, config, allowed),
         group=_groups([one.name for one in listed], config),
         **vars(rules),
     )
@@ -128,6 +129,14 @@ def build(
     blocks = default_blocks(candidates, config.length, scorer.after, platform, micro_batch)
     algorithm = dataclasses.replace(algorithm, scorer=scorer.with_blocks(blocks))
     return algorithm if mesh is None else _placed(algorithm, mesh, (lm, fluency_model))
+
+
+def _openings(lm: LanguageModel, config: EPOConfig, allowed: Bool[np.ndarray, " V"]) -> Bool[jax.Array, " V"] | None:
+    """Words, of which the model writes on as it does of nothing that is half a word."""
+    if config.options is None or not config.options.beam:
+        return None
+    words = allowed & token_bytes(lm.tokenizer, lm.config.vocab_size).opens_word
+    return jnp.asarray(words) if words.any() else None
 
 
 def _groups(names: Sequence[str], config: EPOConfig) -> Int32[jax.Array, " R"] | None:

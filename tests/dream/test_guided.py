@@ -209,11 +209,23 @@ def test_a_beam_writes_what_dreams_start_from_for_each_dream_its_own(tiny):
     keys = jax.random.key(3, impl="threefry2x32")[None]
     ids = np.asarray(algorithm.beam(keys)[0])
     assert np.asarray(algorithm.allowed)[ids].all()
+    assert (np.sort(ids)[:, 1:] != np.sort(ids)[:, :-1]).all()
     count = 3 * config.options.beginnings
     np.testing.assert_array_equal(made[0].history.ids[:count], ids)
     assert (made[0].history.iteration[:count] == 0).all()
     alone = epo_jax.dream(tiny, "L0.N3", config, seed=4, template=AROUND)
     np.testing.assert_array_equal(made[1].history.ids, alone.history.ids)
+
+
+def test_where_nothing_stands_before_a_beam_opens_with_words(tiny):
+    config = dataclasses.replace(GUIDED, population=8, beam=None)
+    algorithm = epo_jax.build(tiny, epo_jax.parse_feature("L1.N5", tiny), config, Template(bos="never"))
+    found = np.asarray(algorithm.beam(jax.random.key(3, impl="threefry2x32")))[:, 0].tolist()
+    assert len(set(found)) > 2
+    for token in found:
+        text = tiny.tokenizer.decode([token])
+        assert text.startswith(" ")
+        assert text[1:].isalpha()
 
 
 @pytest.mark.parametrize(

@@ -269,3 +269,40 @@ def test_a_beam_writes_prompts_of_allowed_tokens_that_are_better_than_drawn_ones
     both = together.beam(jnp.stack([jax.random.key(3), jax.random.key(3)]))
     np.testing.assert_array_equal(both[0], ids)
     assert not np.array_equal(both[1], ids)
+
+
+@settings(max_examples=8, deadline=None)
+@given(SEEDS, SEEDS, st.sampled_from([0.0, 0.2, 0.59, 1.0]))
+def test_children_repeat_no_more_tokens_than_they_may_or_than_what_they_come_from(toy, seed, run, share):
+    algorithm = toy(seed, options={"repetition": share})
+    tame = jnp.asarray([[3, 4, 5, 6, 7], [3, 4, 5, 6, 8], [4, 5, 6, 7, 3], [5, 6, 7, 8, 3]])
+    found = [most_repeated(info) for info in infos(algorithm, run, tame)]
+    assert max(found) <= int(5 * share)
+    wild = jnp.full((4, 5), 3).at[:, 0].set(jnp.arange(4, 8))
+    assert max(most_repeated(info) for info in infos(algorithm, run, wild)) <= max(3, int(5 * share))
+
+
+def test_where_any_tokens_may_be_repeated_they_are(toy):
+    tame = jnp.asarray([[3, 4, 5, 6, 7], [3, 4, 5, 6, 8], [4, 5, 6, 7, 3], [5, 6, 7, 8, 3]])
+    found = [most_repeated(info) for info in infos(toy(options={"repetition": 1.0}), 0, tame)]
+    assert max(found) >= 2
+
+
+def test_a_beam_repeats_no_more_tokens_than_it_may_as_long_as_there_are_others(toy):
+    for share, most in ((0.0, 0), (0.25, 2)):
+        ids = toy(length=8, vocabulary=14, children=10, options={"repetition": share}).beam(jax.random.key(1))
+        assert max(len(prompt) - len(set(prompt)) for prompt in np.asarray(ids).tolist()) <= most
+    # Six tokens are allowed: two of eight are repeated at least.
+    ids = np.asarray(toy(length=8, vocabulary=8, children=4, options={"repetition": 0.0}).beam(jax.random.key(1)))
+    assert {len(set(prompt)) for prompt in ids.tolist()} == {6}
+
+
+def infos(algorithm, run, ids):
+    state = algorithm.init(jax.random.key(run), ids)
+    for _ in range(6):
+        state, info = algorithm.step(state)
+        yield info
+
+
+def most_repeated(info):
+    return max((len(prompt) - len(set(prompt)) for prompt in scored_ids(info).tolist()), default=0)

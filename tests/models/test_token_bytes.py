@@ -81,3 +81,11 @@ def test_whole_are_tokens_whose_text_alone_is_no_part_of_a_character():
         for index in range(len(tokenizer)):
             assert whole[index] == ("\ufffd" not in joined(HELD[name], [index])), (name, index)
     assert not HELD["byte-level"].whole.all()
+
+
+def test_words_are_opened_by_tokens_of_a_space_and_letters():
+    for name, tokenizer in TOKENIZERS.items():
+        opens = HELD[name].opens_word
+        for index in range(len(tokenizer)):
+            text = HELD[name].anywhere[index].decode(errors="replace")
+            assert opens[index] == (text.startswith(" ") and text[1:].isalpha()), (name, index)

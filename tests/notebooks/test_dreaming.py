@@ -75,7 +75,9 @@ def test_the_notebook_runs_from_top_to_bottom_on_the_embedded_model(tmp_path):
     notebook.cells.append(nbformat.v4.new_code_cell(NUMBERS, id="cell-numbers"))
     code = code_of(execute(notebook, tmp_path, SMALL))
     found = json.loads(texts_of(code[-1])[0])
-    assert found["scored"] == 8 + SMALL["ITERATIONS"] * 8 * SMALL["CHILDREN"]
+    # Two beginnings of eight prompts; children that were scored before are left out.
+    most = 2 * 8 + SMALL["ITERATIONS"] * 8 * SMALL["CHILDREN"]
+    assert 0.8 * most < found["scored"] <= most
     assert sorted(found["frontier"]) == found["frontier"]
     assert found["frontier"][-1] > found["at_first"] > 0
     assert found["tried"][1:] == [12, SMALL["ALTERNATIVES"]]
