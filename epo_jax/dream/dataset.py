@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool, Int32
 from transformers import PreTrainedTokenizerFast
 
 from epo_jax.corpus import DatasetExamples, Scan, load_scan
 from epo_jax.corpus.against import compare
 from epo_jax.dream.folders import EXAMPLES
 from epo_jax.dream.frontier import Frontier
+from epo_jax.dream.starts import Keep
+from epo_jax.errors import EpoError
 from epo_jax.models.tokenizers import texts_by_id
 from epo_jax.parallel import processes
 from epo_jax.report.examples_data import Example, Examples
@@ -47,6 +50,49 @@ def opened_scan(scan: Scan | str | Path | None, model: str, length: int) -> Scan
 
     processes.on_writer(open_it, "scan")
     return found[0] if found else None
+
+
+def example_prompts(
+    scan: Scan | None,
+    features: Sequence[str],
+    count: int,
+    allowed: Bool[np.ndarray, " V"] | None = None,
+    keep: Keep | None = None,
+) -> Int32[np.ndarray, "R P T"]:
+    """Dataset examples to start from: of each feature those that activate it most without what stands before them.
+
+    Args:
+        scan: with the features; None on processes that do not look at files.
+        features: strings, one for each dream.
+        count: prompts of each dream (P); fewer examples than that are repeated in order.
+        allowed: bool[V], tokens that they may hold.
+        keep: which of them may stay.
+
+    Raises:
+        EpoError: a feature that the scan does not have, or of which it has no example that may stay.
+    """
+
+    def found() -> list[list[list[int]]]:
+        assert scan is not None
+        prompts = []
+        for name in features:
+            examples = scan.examples(name)
+            ids = examples.ids
+            if examples.isolated_activation is not None:
+                ids = ids[np.argsort(-examples.isolated_activation, kind="stable")]
+            ids = ids[np.sort(np.unique(ids, axis=0, return_index=True)[1])]
+            fine = np.ones(len(ids), np.bool_) if allowed is None else allowed[ids].all(axis=1)
+            ids = ids[fine]
+            ids = ids if keep is None or not len(ids) else ids[keep(ids)]
+            if not len(ids):
+                raise EpoError(
+                    f"--init=dataset: of {len(examples.ids)} examples of {name} in {scan.folder} none may be a prompt; "
+                    "relax the constraints, or start in another way"
+                )
+            prompts.append(ids[np.arange(count) % len(ids)].tolist())
+        return prompts
+
+    return np.asarray(processes.on_writer(found, "examples"), np.int32)
 
 
 def with_examples(scan: Scan, results: Sequence[Result], tokenizer: PreTrainedTokenizerFast) -> list[Result]:

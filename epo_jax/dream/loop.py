@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from epo_jax.corpus import Scan
 from epo_jax.dream.attributions import SHARE, check_share, with_attributions
 from epo_jax.dream.batch import is_several, pairs, run_folders
 from epo_jax.dream.continuations import with_continuations
-from epo_jax.dream.dataset import opened_scan, with_examples
+from epo_jax.dream.dataset import example_prompts, opened_scan, with_examples
 from epo_jax.dream.folders import writable_folder
 from epo_jax.dream.identity import fingerprints
 from epo_jax.dream.memory import rows_alone, rows_of
@@ -143,7 +144,8 @@ def dream(
         config: settings of the search; by default the paper's.
         seed: 0 to 2**32 - 1; the same seed gives the same history. Or a list or range of such.
         template: frozen text around the prompt; by default nothing but the BOS that the tokenizer adds.
-        init: what slots start from: "random" tokens, or samples from the "model" as they follow the template.
+        init: what slots start from: "random" tokens, samples from the "model" as they follow the template, or the
+            feature's strongest examples of the "dataset" that `scan` is of.
         init_text: what every slot starts from instead, exactly `length` tokens.
         init_file: file of prompts to start from instead, or a run folder; see `starts.init_file_ids`.
         read: where the feature is read: "last", "max" (over the optimized tokens) or a position in the whole sequence.
@@ -270,6 +272,7 @@ def dream(
                 init_file=init_file,
                 allowed=np.asarray(algorithm.allowed),
                 keep=inspection.keeps,
+                examples=None if scan is None else functools.partial(example_prompts, opened, names, config.population),
             )
             if ids is not None and constraints is not None:
                 inspection.check(ids)

@@ -55,7 +55,11 @@ CHAT = flags.DEFINE_boolean(
 SYSTEM = flags.DEFINE_string("system", None, "system message of --chat; by default the model's own, if it has one")
 BOS_FLAG = flags.DEFINE_enum("bos", "auto", list(BOS), "whether a BOS stands first; auto does as the tokenizer does")
 INIT = flags.DEFINE_enum(
-    "init", RANDOM, list(INITS), "what slots start from: random tokens, or samples of the model after the frozen text"
+    "init",
+    RANDOM,
+    list(INITS),
+    "what slots start from: random tokens, samples of the model after the frozen text, or the feature's strongest "
+    "examples of the dataset that --scan is of",
 )
 INIT_TEXT = flags.DEFINE_string("init_text", None, "what every slot starts from instead, --length tokens")
 INIT_FILE = flags.DEFINE_string(

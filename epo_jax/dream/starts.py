@@ -1,4 +1,4 @@
-"""Initial populations: a text, prompts of a file, samples from the model."""
+"""Initial populations: a text, prompts of a file, samples from the model, examples of a dataset."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from epo_jax.models.tokenizers import token_texts
 from epo_jax.scoring import Template
 from epo_jax.scoring.template import frozen_tokens
 
-RANDOM, MODEL = "random", "model"
-INITS = (RANDOM, MODEL)
+RANDOM, MODEL, DATASET = "random", "model", "dataset"
+INITS = (RANDOM, MODEL, DATASET)
 FRONTIER = "frontier.json"
 # Rounds of samples that are drawn in search of those that may stay.
 ROUNDS = 100
@@ -43,6 +43,7 @@ def initial_prompts(
     init_file: str | Path | None = None,
     allowed: Bool[np.ndarray, " V"] | None = None,
     keep: Keep | None = None,
+    examples: Callable[[Bool[np.ndarray, " V"] | None, Keep | None], Int32[np.ndarray, "R P T"]] | None = None,
 ) -> Int32[np.ndarray, "P T"] | Int32[np.ndarray, "R P T"] | None:
     """The population that each dream starts from.
 
@@ -51,11 +52,12 @@ def initial_prompts(
         config: of which population and length count.
         seeds: of the dreams.
         template: frozen text around the prompts; samples follow its prefix.
-        init: "random" or "model", see `init_model`.
+        init: "random", "model", see `init_model`, or "dataset".
         init_text: see `init_text_ids`.
         init_file: see `init_file_ids`.
         allowed: bool[V], tokens that samples may hold; by default all but special and unused ones.
         keep: which samples may stay; others are drawn anew. Texts and files are taken as they are.
+        examples: gives those of a dataset that may stay, see `dataset.example_prompts`; None without a scan.
 
     Returns:
         int32[P, T] for all dreams or int32[R, P, T]; None for random tokens, which the search draws itself.
@@ -72,6 +74,10 @@ def initial_prompts(
         raise EpoError(f"{' and '.join(given)}: a dream starts in one way; give one of them")
     if init == MODEL:
         return init_model(lm, config, seeds, template, allowed, keep)
+    if init == DATASET:
+        if examples is None:
+            raise EpoError("--init=dataset: needs --scan, the folder of scripts/scan_corpus.py that has the examples")
+        return examples(allowed, keep)
     if init_text is not None:
         return init_text_ids(lm, config, init_text)
     if init_file is not None:

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from broken_off import SMALL
+from broken_off import GUIDED, SMALL
 from dream_command import QUICK, run
 from made_results import made
 
@@ -98,3 +98,27 @@ def test_examples_have_neuronpedias_form_too(tiny, scanned) -> None:
     texts = [token_texts(tiny.tokenizer, ids.tolist()) for ids in found.context]
     row = texts.index(strongest["tokens"])
     np.testing.assert_allclose(strongest["values"][found.position[row]], found.activation[row], atol=1e-5)
+
+
+@pytest.mark.parametrize("search", ["paper", "best"])
+def test_a_dream_may_start_from_the_examples_that_are_strongest_alone(tiny, scanned, search) -> None:
+    config = dataclasses.replace(SMALL if search == "paper" else GUIDED, length=5, iterations=1)
+    made = epo_jax.dream(tiny, ["L1.N5", "L1.N2"], config, seed=0, init="dataset", scan=scanned)
+    for one in made:
+        found = load_scan(scanned).examples(one.run.feature)
+        strongest = np.argsort(-found.isolated_activation, kind="stable")
+        start = one.history.ids[one.history.iteration == 0]
+        np.testing.assert_array_equal(start[0], found.ids[strongest[0]])
+        assert {tuple(prompt) for prompt in start.tolist()} <= {tuple(prompt) for prompt in found.ids.tolist()}
+        np.testing.assert_allclose(one.history.feature[0], found.isolated_activation.max(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_scan_or_without_examples_that_may_stay_a_dream_does_not_start(tiny, scanned) -> None:
+    config = dataclasses.replace(SMALL, length=5)
+    with pytest.raises(epo_jax.EpoError, match=r"^--init=dataset: needs --scan"):
+        epo_jax.dream(tiny, "L1.N5", config, init="dataset")
+    with pytest.raises(epo_jax.EpoError, match=r"^--feature=L2.N7: is none of the"):
+        epo_jax.dream(tiny, "L2.N7", config, init="dataset", scan=scanned)
+    banned = epo_jax.Constraints(ban_tokens=tuple(range(5, 60)))
+    with pytest.raises(epo_jax.EpoError, match=r"^--init=dataset: of 4 examples of L1.N5 .* none may be a prompt"):
+        epo_jax.dream(tiny, "L1.N5", config, init="dataset", scan=scanned, constraints=banned)
