@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.metadata
 import os
 import time
@@ -52,6 +53,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update(_name.lower(), _value if _name.endswith("DIR") else int(_value))
 
 
+# What is imported stays, and tracing makes objects by the million: looking through all of them so often takes a tenth.
+gc.freeze()
+gc.set_threshold(50_000, 50, 100)
+
+MOST_MAPS = 25_000
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _without_attributions() -> Iterator[None]:
     """Dreams do not say which tokens matter or how the model goes on, programs of their own to compile.
@@ -87,9 +95,10 @@ def torch_lm(embedded_gguf: Path) -> torch.nn.Module:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
-    """Let go of a module's compiled programs: thousands of them would use up the maps that a process may have."""
+    """Let go of compiled programs once there are many: they would use up the maps that a process may have (65,530)."""
     yield
-    jax.clear_caches()
+    if len(Path("/proc/self/maps").read_text().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
