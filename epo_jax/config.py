@@ -34,6 +34,8 @@ class SearchOptions:
         repetition: the share of a prompt's tokens that may stand in it before, rounded down to whole tokens; 1 for any.
         kept_first: tokens of the greatest gradient that are drawn from in the first iteration.
         kept_last: in the last iteration; between them it changes by equal factors.
+        momentum: the share of each slot's gradient that is added to the one of the next iteration; 0 for none. It
+            costs no rows, and the memory of a gradient for each slot.
         model_starts: samples of the model among which the initial prompts are chosen.
         random_starts: prompts of uniformly drawn tokens among which they are chosen.
         beam: whether a beam through the model writes the initial prompts instead, token by token.
@@ -56,6 +58,7 @@ class SearchOptions:
     repetition: float
     kept_first: int
     kept_last: int
+    momentum: float
     model_starts: int
     random_starts: int
     beam: bool
@@ -100,6 +103,7 @@ OPTIONS = {
         repetition=0.05,
         kept_first=64,
         kept_last=64,
+        momentum=0.0,
         model_starts=64,
         random_starts=32,
         beam=True,
@@ -156,6 +160,7 @@ class EPOConfig:
     repetition: float | None = None
     kept_first: int | None = None
     kept_last: int | None = None
+    momentum: float | None = None
     model_starts: int | None = None
     random_starts: int | None = None
     beam: bool | None = None
@@ -226,7 +231,7 @@ def _check_options(options: SearchOptions, population: int) -> None:
         _check_count(name, getattr(options, name), least)
     for name in ("model_starts", "random_starts"):
         _check_count(name, getattr(options, name), 0)
-    for name in ("adaptation", "noise", "merging", "diversity", "repetition"):
+    for name in ("adaptation", "noise", "merging", "diversity", "repetition", "momentum"):
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
             raise EpoError(f"--{name}={value}: must be a finite number of at least 0")
@@ -237,8 +242,9 @@ def _check_options(options: SearchOptions, population: int) -> None:
             f"{options.beginnings} beginnings {starts} prompts to choose from, and there are {population} slots; give "
             "more, or 0 of both for random prompts without a choice"
         )
-    if options.merging >= 1:
-        raise EpoError(f"--merging={options.merging}: must be below 1, a share of the iterations")
+    for name, of in (("merging", "the iterations"), ("momentum", "the gradient")):
+        if getattr(options, name) >= 1:
+            raise EpoError(f"--{name}={getattr(options, name)}: must be below 1, a share of {of}")
     if options.noise == 0:
         raise EpoError("--noise=0: must be above 0; nothing is ever known exactly before it is run")
     for name, known in (("positions", POSITIONS), ("penalties", PENALTIES)):

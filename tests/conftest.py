@@ -53,10 +53,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update(_name.lower(), _value if _name.endswith("DIR") else int(_value))
 
 
-# What is imported stays, and tracing makes objects by the million: looking through all of them so often takes a tenth.
-gc.freeze()
+# Tracing makes objects by the million, and looking through all that there are so often takes a tenth of the time.
 gc.set_threshold(50_000, 50, 100)
-
+# Memory maps, of which a process may have 65,530, from which on compiled programs are let go of.
 MOST_MAPS = 25_000
 
 
@@ -95,7 +94,7 @@ def torch_lm(embedded_gguf: Path) -> torch.nn.Module:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs() -> Iterator[None]:
-    """Let go of compiled programs once there are many: they would use up the maps that a process may have (65,530)."""
+    """Let go of compiled programs once there are many."""
     yield
     if len(Path("/proc/self/maps").read_text().splitlines()) > MOST_MAPS:
         jax.clear_caches()

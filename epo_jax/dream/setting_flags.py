@@ -36,6 +36,7 @@ _OF_BEST = {
     "repetition": "share of a prompt's tokens that may stand in it before; 1 for any",
     "kept_first": "tokens of the greatest gradient that are drawn from in the first iteration",
     "kept_last": "the same in the last iteration; between them it changes by equal factors",
+    "momentum": "share of each slot's gradient that is added to the one of the next iteration",
     "model_starts": "samples of the model among which the initial prompts are chosen",
     "random_starts": "prompts of uniformly drawn tokens among which they are chosen",
     "beam": "whether a beam through the model writes the initial prompts, token by token",

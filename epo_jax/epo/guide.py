@@ -43,6 +43,7 @@ class Guide:
         merging: float32[], the share of them at the end that goes on from the best of all beginnings.
         diversity: float32[], what a prompt loses that has all its tokens in common with other dreams of its feature,
             as a share of the frontier's height.
+        momentum: float32[], the share of a gradient that is added to the next one's.
         repetition: float32[], the share of a prompt's tokens that may stand in it before.
         operators: their names, O of them.
         oversample: edits that are drawn for each child.
@@ -51,6 +52,7 @@ class Guide:
         follows: whether penalties are in units of the frontier's slope.
         places: of the filter that knows scored prompts; 0 for none.
         beginnings: how often the search begins anew, the first time included.
+        recalls: whether gradients are remembered.
     """
 
     shares: Float32[Array, " O"]
@@ -60,6 +62,7 @@ class Guide:
     iterations: Int32[Array, ""]
     merging: Float32[Array, ""]
     diversity: Float32[Array, ""]
+    momentum: Float32[Array, ""]
     repetition: Float32[Array, ""]
     operators: tuple[str, ...] = dataclasses.field(metadata=STATIC)
     oversample: int = dataclasses.field(metadata=STATIC)
@@ -68,6 +71,7 @@ class Guide:
     follows: bool = dataclasses.field(metadata=STATIC)
     places: int = dataclasses.field(metadata=STATIC)
     beginnings: int = dataclasses.field(metadata=STATIC)
+    recalls: bool = dataclasses.field(metadata=STATIC)
 
     @property
     def reads_gradient(self) -> bool:
@@ -114,6 +118,7 @@ class Memory:
         highest: float32[], the greatest feature since then.
         waiting: prompts of later beginnings, [n * P, T], in their order; None where there are none.
         elites: the best prompt for each slot over all beginnings that are over, [P, T].
+        gradient: float32[P, T, V], of each slot, those of earlier iterations fading; None where it is not remembered.
     """
 
     tried: Float32[Array, "*R P O T"]
@@ -123,6 +128,7 @@ class Memory:
     highest: Float32[Array, "*R"]
     waiting: Scored | None
     elites: Scored
+    gradient: Float32[Array, "*R P T V"] | None
 
     def slope(self) -> Float32[Array, "*R"]:
         """How much the feature rises with each nat/token along the frontier."""
@@ -175,17 +181,20 @@ def guide_of(config: EPOConfig) -> Guide | None:
         merging=jnp.float32(options.merging),
         diversity=jnp.float32(options.diversity),
         repetition=jnp.float32(options.repetition),
+        momentum=jnp.float32(options.momentum),
         beginnings=options.beginnings,
+        recalls=options.momentum > 0,
     )
 
 
-def first_memory(guide: Guide, first: Scored, waiting: Scored) -> Memory:
+def first_memory(guide: Guide, first: Scored, waiting: Scored, vocabulary: int) -> Memory:
     """What is remembered after the initial prompts.
 
     Args:
         guide: settings.
         first: [R, P, ...], those of the first beginning.
         waiting: [R, n * P, ...], those of later ones.
+        vocabulary: V, tokens that gradients are remembered of.
     """
     dreams, population, length = first.ids.shape
     shape = (dreams, population, len(guide.operators), length)
@@ -196,7 +205,10 @@ def first_memory(guide: Guide, first: Scored, waiting: Scored) -> Memory:
             filled = jax.vmap(remember)(filled, part, jnp.ones(part.shape[:2], jnp.bool_))
     tried, won = jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
     lowest, highest = range_of(first.feature, first.cross_entropy)
-    return Memory(tried, won, filled, lowest, highest, waiting if waiting.ids.size else None, first)
+    gradient = None
+    if guide.recalls and guide.reads_gradient:
+        gradient = jnp.zeros((dreams, population, length, vocabulary), jnp.float32)
+    return Memory(tried, won, filled, lowest, highest, waiting if waiting.ids.size else None, first, gradient)
 
 
 def range_of(

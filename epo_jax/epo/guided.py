@@ -8,6 +8,7 @@ positions get how many children follows from how often theirs were taken by a sl
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,17 +37,18 @@ from epo_jax.epo.scorer import Parents, Scores
 from epo_jax.epo.search import Search
 from epo_jax.epo.slots import best_for_slots, takes
 from epo_jax.epo.state import Info, State
-from epo_jax.epo.work import GRADIENT_ROWS, UNSCORED, Children, Work, penalties_of
+from epo_jax.epo.work import GRADIENT_ROWS, UNSCORED, Children, Work, of_slots, penalties_of
 
 # Draws of an iteration and slot beside those of the operators, which have the numbers from 0 on.
 OPERATOR, CHOICE = 1000, 1001
 
 
-def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
+def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents, Float32[Array, "u T V"] | None]:
     """What each operator makes of a device's parents.
 
     Returns:
-        Edits [u, O, m, ...], m of each operator, and what evaluation reuses of the parents.
+        Edits [u, O, m, ...], m of each operator, what evaluation reuses of the parents, and the gradients that are to
+        be remembered of them, if any are.
     """
     guide, memory = _guided(search, state)
     count = guide.oversample * search.children
@@ -54,13 +56,18 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
     kept = guide.kept_at(state.iteration)[work.dream]
     scored = search.length - search.guiding.first_scored
     nat = _weight(search, work.slot) / scored
+    earlier = None
+    if memory.gradient is not None:
+        # What is no number is forgotten.
+        earlier = jnp.nan_to_num(memory.gradient[work.dream, work.slot], nan=0.0, posinf=0.0, neginf=0.0)
+        earlier = guide.momentum * earlier
 
-    def group(part: tuple[Array, ...]) -> tuple[Edits, Parents]:
-        ids, penalties, dream, keys, positions, kept, nat = part
+    def group(part: tuple[Any, ...]) -> tuple[Edits, Parents, Float32[Array, "u T V"] | None]:
+        ids, penalties, dream, keys, positions, kept, nat, earlier = part
         gradient, size = None, search.allowed.shape[0]
         if guide.reads_gradient:
             gradient, parents = search.scorer.gradients(ids, penalties, dream)
-            gradient = gradient[..., :size]
+            gradient = gradient[..., :size] if earlier is None else gradient[..., :size] + earlier
         else:
             parents = search.guiding.parents(ids, dream)
         log_probs = search.guiding.log_probs(parents)[..., :size]
@@ -87,9 +94,9 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents]:
 
         axes = (0, 0, 0, None if gradient is None else 0, 0, 0, 0, 0)
         edits = jax.vmap(of_one, axes)(keys, ids, log_probs, gradient, positions, dream, kept, nat)
-        return edits, parents
+        return edits, parents, None if earlier is None else gradient
 
-    arrays = (work.ids, work.penalties, work.dream, work.keys, positions, kept, nat)
+    arrays = (work.ids, work.penalties, work.dream, work.keys, positions, kept, nat, earlier)
     return in_groups(group, arrays, search.gradients_at_once or work.ids.shape[0])
 
 
@@ -143,7 +150,13 @@ def once(search: Search, ids: Int32[Array, "R C T"]) -> Int32[Array, "R C T"]:
     return jnp.where(_first_of_equals(ids)[..., None], ids, UNSCORED) if search.guide.places else ids
 
 
-def selected(search: Search, state: State, made: Children, operator: Int32[Array, "R C"]) -> tuple[State, Info]:
+def selected(
+    search: Search,
+    state: State,
+    made: Children,
+    operator: Int32[Array, "R C"],
+    gradient: Float32[Array, "u T V"] | None,
+) -> tuple[State, Info]:
     """The next population, and what is remembered of the iteration.
 
     Args:
@@ -151,6 +164,7 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
         state: whose members are the parents.
         made: the children.
         operator: int32[R, C], what made each.
+        gradient: of the parents of this device, to be remembered.
     """
     guide, memory = _guided(search, state)
     # The parents' scores are those that they were selected under.
@@ -169,6 +183,8 @@ def selected(search: Search, state: State, made: Children, operator: Int32[Array
     if memory.filled is not None:
         filled = jax.vmap(archive.remember)(memory.filled, made.ids, made.scored)
         memory = dataclasses.replace(memory, filled=filled)
+    if gradient is not None:
+        memory = dataclasses.replace(memory, gradient=of_slots(search, gradient))
     iteration = state.iteration + 1
     members = Scored(ids, kept.feature, kept.cross_entropy)
     if memory.waiting is not None:

@@ -68,7 +68,8 @@ class Proposed:
     """What the first half of an iteration left, for the slots that each device has.
 
     Attributes:
-        proposals: what further alternatives are drawn from; None where there are no more.
+        proposals: what further alternatives are drawn from; of a search with a guide, which has no more, the gradients
+            that are to be remembered, or None.
         parents: what evaluation reuses of them.
     """
 

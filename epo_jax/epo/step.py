@@ -61,7 +61,9 @@ def initial(search: Search, key: Key[Array, " R"], ids: Int32[Array, "R n T"] | 
         jax.tree.map(lambda values, part=part: values[:, part], every)
         for part in (slice(search.population), slice(search.population, None))
     )
-    memory = None if search.guide is None else first_memory(search.guide, first, waiting)
+    memory = None
+    if search.guide is not None:
+        memory = first_memory(search.guide, first, waiting, search.allowed.shape[0])
     return State(first.ids, first.feature, first.cross_entropy, iteration, key, memory)
 
 
@@ -83,11 +85,11 @@ def iterate(search: Search, device: Device, state: State) -> tuple[State, Info]:
     """`Algorithm.step`."""
     work = work_of(search, device, state)
     if search.guide is not None:
-        edits, parents = guided.edits_of(search, work, state)
+        edits, parents, gradient = guided.edits_of(search, work, state)
         new, operator = guided.chosen(search, work, state, edits, 1)
         children = guided.once(search, together(search, new.reshape(-1, search.length)))
         made = scored_children(search, work, state, given_children(search, work, children), parents)
-        return guided.selected(search, state, made, together(search, operator.reshape(-1)))
+        return guided.selected(search, state, made, together(search, operator.reshape(-1)), gradient)
     proposals, parents = _gradients(search, work)
     new, _ = make_children(work.keys, work.ids, proposals, work.numbers)
     new = jnp.where(proposals.any_usable[:, None, None], new, UNSCORED)
@@ -98,10 +100,10 @@ def propose(search: Search, device: Device, state: State) -> tuple[Proposed, Alt
     """`Algorithm.propose`."""
     work = work_of(search, device, state)
     if search.guide is not None:
-        edits, parents = guided.edits_of(search, work, state)
+        edits, parents, gradient = guided.edits_of(search, work, state)
         new, operator = guided.chosen(search, work, state, edits, search.guide.oversample)
         ids = together(search, new.reshape(-1, *new.shape[2:]))
-        return Proposed(None, parents), Alternatives(ids, together(search, operator.reshape(-1)))
+        return Proposed(gradient, parents), Alternatives(ids, together(search, operator.reshape(-1)))
     proposed = Proposed(*_gradients(search, work))
     return proposed, _alternatives(search, work, proposed.proposals, 0)
 
@@ -125,7 +127,9 @@ def finish(
     work = work_of(search, device, state)
     ids = ids if operator is None else guided.once(search, ids)
     made = scored_children(search, work, state, given_children(search, work, ids), proposed.parents)
-    return _selected(search, state, made) if operator is None else guided.selected(search, state, made, operator)
+    if operator is None:
+        return _selected(search, state, made)
+    return guided.selected(search, state, made, operator, proposed.proposals)
 
 
 def advance(search: Search, device: Device, state: State, steps: Int32[Array, ""], capacity: int) -> tuple[State, Info]:

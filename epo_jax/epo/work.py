@@ -151,6 +151,15 @@ def together(search: Search, array: Array) -> Array:
     return search.sharing.together(array).reshape(search.dreams or 1, -1, *array.shape[1:])
 
 
+def of_slots(search: Search, array: Float32[Array, "u T V"]) -> Float32[Array, "R P T V"]:
+    """What all devices found of their parents, of which several may have one."""
+    if search.mesh is not None:
+        array = jax.lax.all_gather(array, DATA_AXIS, tiled=True)
+    sharing = search.sharing
+    each = array[: sharing.slots * sharing.parts : sharing.parts]
+    return each.reshape(-1, search.population, *array.shape[1:])
+
+
 def no_info(search: Search, dreams: int) -> Info:
     """What stands where no iteration was made."""
     count = search.population * search.children

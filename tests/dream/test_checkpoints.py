@@ -53,7 +53,7 @@ def test_a_run_below_a_relative_path_is_saved_and_goes_on(tiny, whole, tmp_path,
     [
         {"beginnings": 3, "model_starts": 9, "random_starts": 6},
         {"operators": "model_swap:2,insertion:1", "archive": False},
-        {"beam": True, "beginnings": 2},
+        {"beam": True, "beginnings": 2, "momentum": 0.5},
     ],
 )
 def test_a_guided_run_goes_on_with_all_that_it_remembers(tiny, tmp_path, changes):

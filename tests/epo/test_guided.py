@@ -194,7 +194,7 @@ def test_all_settings_but_shapes_and_choices_are_traced(toy):
 
 
 def test_a_step_in_two_halves_is_the_step_where_every_first_alternative_is_chosen(toy):
-    plain = toy(weights=(1.0, -0.5), options={})
+    plain = toy(weights=(1.0, -0.5), options={"momentum": 0.5})
     checked = dataclasses.replace(plain, checked=True)
     state = plain.init(jax.random.split(jax.random.key(5), 2))
     for _ in range(3):
@@ -295,6 +295,17 @@ def test_a_beam_repeats_no_more_tokens_than_it_may_as_long_as_there_are_others(t
     # Six tokens are allowed: two of eight are repeated at least.
     ids = np.asarray(toy(length=8, vocabulary=8, children=4, options={"repetition": 0.0}).beam(jax.random.key(1)))
     assert {len(set(prompt)) for prompt in ids.tolist()} == {6}
+
+
+def test_gradients_are_added_up_and_fade(toy):
+    algorithm = toy(options={**GIVEN, "momentum": 0.5, "operators": "gradient_swap"})
+    table, surprise = np.asarray(algorithm.scorer.table), np.asarray(algorithm.scorer.surprise)
+    # The toy's gradient is the same everywhere.
+    one = table - np.asarray(algorithm.penalties)[:, None, None] * surprise / 5
+    for number, (before, _, after) in enumerate(trajectory(algorithm, 0, 4)):
+        np.testing.assert_allclose(before.memory.gradient, one * (2 - 2.0 ** (1 - number)), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(after.memory.gradient, one * (2 - 2.0 ** (-number)), rtol=1e-5, atol=1e-6)
+    assert trajectory(toy(options={"momentum": 0.0}), 0, 1)[0][2].memory.gradient is None
 
 
 def infos(algorithm, run, ids):

@@ -19,9 +19,16 @@ CASES = [
 
 FEW = {"search": "best", "beam": False, "model_starts": 10, "random_starts": 6}
 GUIDED = [
-    [1, 3, 4, "data:8", {}, {"search": "best"}],
+    [1, 3, 4, "data:8", {}, {"search": "best", "momentum": 0.5}],
     [3, 2, 4, "data:3", {"ban_text": ["ss", "o"]}, FEW],
-    [1, 3, 4, "data:8", {"retokenize": "reject", "freeze": [0, -1]}, {**FEW, "archive": False, "beginnings": 1}],
+    [
+        1,
+        3,
+        4,
+        "data:8",
+        {"retokenize": "reject", "freeze": [0, -1]},
+        {**FEW, "archive": False, "beginnings": 1, "momentum": 0.5},
+    ],
 ]
 
 
