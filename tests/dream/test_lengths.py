@@ -22,21 +22,33 @@ from epo_jax.sweep.batches import Item
 from epo_jax.sweep.table import row_of
 
 AROUND = Template(prefix="The quick", suffix=" dog", bos="always")
-RANGED = dataclasses.replace(GUIDED, operators="model_swap:0.3,insertion:0.3,deletion:0.4", least_length=2)
-
-
-@pytest.fixture(scope="module")
-def folder(tiny, tmp_path_factory):
-    """A run with all that is told of prompts."""
-    path = tmp_path_factory.mktemp("ranged") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "with_attributions", attributions.with_attributions)
-        patch.setattr(loop, "with_continuations", continuations.with_continuations)
-        epo_jax.dream(tiny, "L1.N5", RANGED, seed=4, template=AROUND, output=path, constraints=MARK)
-    return path
+RANGED = dataclasses.replace(
+    GUIDED, operators="model_swap:0.3,insertion:0.3,deletion:0.4", least_length=2, fragments=True
+)
 
 
 MARK = Constraints(retokenize="mark")
+
+
+@pytest.fixture(scope="module")
+def starts(tmp_path_factory):
+    """A file of prompts of several lengths."""
+    path = tmp_path_factory.mktemp("starts") / "prompts.jsonl"
+    prompts = [[70, 71], [72, 73, 74], [75, 76, 77, 78, 79]]
+    path.write_text("".join(f'{{"ids": {prompt}}}\n' for prompt in prompts))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, starts, tmp_path_factory):
+    """A run with all that is told of prompts."""
+    path = tmp_path_factory.mktemp("ranged") / "run"
+    options = {"template": AROUND, "constraints": MARK, "init_file": starts}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "with_attributions", attributions.with_attributions)
+        patch.setattr(loop, "with_continuations", continuations.with_continuations)
+        epo_jax.dream(tiny, "L1.N5", RANGED, seed=11, output=path, **options)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +65,13 @@ def other(tmp_path_factory, save_neox):
 
 
 def prompts_of(ids: np.ndarray) -> list[np.ndarray]:
-    """Prompts without their pads, none of which has one before a token; of all lengths of the range."""
+    """Prompts without their pads, none of which has one before a token; of several lengths."""
     prompts = [bare(one) for one in ids]
     for prompt, one in zip(prompts, ids, strict=True):
         np.testing.assert_array_equal(one[: len(prompt)], prompt)
-    assert {len(prompt) for prompt in prompts} == {2, 3, 4, 5}
+    lengths = {len(prompt) for prompt in prompts}
+    assert len(lengths) > 1
+    assert 2 <= min(lengths) < max(lengths) <= 5
     return prompts
 
 
@@ -98,7 +112,7 @@ def test_the_run_folder_tells_of_each_prompt_as_many_tokens_as_it_has(tiny, fold
     written = pd.read_parquet(result.to_parquet(folder.parent / "history.parquet"))
     assert [one.tolist() for one in written["ids"]] == table["ids"].tolist()
     assert -1 not in result.token_texts
-    row = row_of(Item(0, "L1.N5", 4), result, tiny.tokenizer, batch=0, together=1, folder="run")
+    row = row_of(Item(0, "L1.N5", 11), result, tiny.tokenizer, batch=0, together=1, folder="run")
     assert -1 not in row["best_ids"]
     assert len(result.to_neuronpedia(tiny)["activations"]) == len(frontier)
 
@@ -136,10 +150,10 @@ def test_each_prompts_own_tokens_are_attributed_and_it_is_gone_on_with_behind_it
 
 
 @pytest.mark.usefixtures("one_step_at_a_time")
-def test_a_run_that_is_broken_off_goes_on_to_the_same_prompts(tiny, result, tmp_path):
-    options = {"config": RANGED, "template": AROUND, "constraints": MARK}
-    broken(tiny, tmp_path, 3, **options)
-    again = gone_on(tiny, tmp_path, **options)
+def test_a_run_that_is_broken_off_goes_on_to_the_same_prompts(tiny, starts, result, tmp_path):
+    options = {"config": RANGED, "template": AROUND, "constraints": MARK, "init_file": starts}
+    broken(tiny, tmp_path, 3, seed=11, **options)
+    again = gone_on(tiny, tmp_path, seed=11, **options)
     np.testing.assert_array_equal(again.history.ids, result.history.ids)
     np.testing.assert_array_equal(again.history.feature, result.history.feature)
 
@@ -170,8 +184,8 @@ def test_banned_texts_are_in_no_prompt_whatever_its_length_and_rejected_ones_nev
         assert Survival(tiny.tokenizer, frozen.prefix.tolist(), frozen.suffix.tolist()).of(made.history.ids).all()
 
 
-def test_several_dreams_may_have_another_models_fluency(tiny, other):
-    features = ["logit:e", "logit:a"]
-    made = epo_jax.dream(tiny, features, RANGED, seed=[1, 2], template=AROUND, fluency_model=other)
+def test_several_dreams_may_have_another_models_fluency(tiny, other, starts):
+    features, options = ["logit:e", "logit:a"], {"template": AROUND, "init_file": starts}
+    made = epo_jax.dream(tiny, features, RANGED, seed=[1, 2], fluency_model=other, **options)
     for feature, one in zip(features, made, strict=True):
         assert_scored_as_they_are(tiny, one.history, feature, AROUND, fluency_model=other)
