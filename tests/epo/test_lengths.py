@@ -36,7 +36,7 @@ def toy_scores(algorithm, prompt: np.ndarray) -> tuple[float, float]:
     return np.asarray(tables.table)[rows, prompt].sum(), np.asarray(tables.surprise)[rows, prompt].mean()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(SEEDS, SEEDS)
 def test_prompts_end_in_pads_are_as_long_as_they_may_be_and_score_as_without_pads(toy, seed, run):
     algorithm = toy(seed, options=RANGE)
@@ -57,35 +57,22 @@ def test_prompts_end_in_pads_are_as_long_as_they_may_be_and_score_as_without_pad
         assert int(info.rows) == 3 * lengths_in(before.ids).sum() + np.maximum(own - first, 1).sum()
 
 
-@settings(max_examples=5, deadline=None)
-@given(SEEDS, SEEDS)
-def test_a_range_of_one_length_is_the_search_without_a_range(toy, seed, run):
-    one, other = (toy(seed, options={"least_length": least}) for least in (0, LENGTH))
-    for (_, mine, _), (_, theirs, _) in zip(trajectory(one, run, 4), trajectory(other, run, 4), strict=True):
-        np.testing.assert_array_equal(mine.ids, theirs.ids)
-        assert int(mine.rows) == int(theirs.rows)
+def test_a_range_of_one_length_is_the_program_without_a_range(toy):
+    without, one, some = (jax.tree.structure(toy(options={"least_length": least})) for least in (0, LENGTH, LEAST))
+    assert without == one != some
 
 
-def test_searches_start_from_prompts_of_any_length_and_steps_in_halves_are_the_steps(toy):
-    start = jnp.asarray(padded([[3, 4], [5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15, 16]], LENGTH))
-    plain = toy(banned=(0,), weights=(1.0, -0.5), options={**RANGE, "diversity": 0.5})
-    plain = dataclasses.replace(plain, group=jnp.zeros(2, jnp.int32))
-    checked = dataclasses.replace(plain, checked=True)
-    state = plain.init(jax.random.split(jax.random.key(5), 2), start)
-    for slot, length in enumerate((2, 3, 4, 5)):
-        feature, nats = toy_scores(plain, np.asarray(start)[slot, :length])
-        assert float(state.feature[0, slot]) == pytest.approx(feature, rel=1e-4, abs=1e-5)
-        assert float(state.cross_entropy[0, slot]) == pytest.approx(nats, rel=1e-4)
-    for _ in range(3):
-        proposed, drawn = checked.propose(state)
-        after, told = plain.step(state)
-        state, info = checked.finish(state, proposed, np.asarray(drawn.ids)[:, :, 0], drawn.operator)
-        np.testing.assert_array_equal(info.ids, told.ids)
-        np.testing.assert_array_equal(state.ids, after.ids)
+def test_searches_start_from_prompts_of_any_length(toy):
+    start = padded([[3, 4], [5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15, 16]], LENGTH)
+    algorithm = toy(options=RANGE)
+    state = algorithm.init(jax.random.key(5), jnp.asarray(start))
+    np.testing.assert_array_equal(state.ids, start)
+    found = np.stack([state.feature, state.cross_entropy], axis=1)
+    np.testing.assert_allclose(found, [toy_scores(algorithm, bare(ids)) for ids in start], rtol=1e-4, atol=1e-5)
 
 
 def test_where_short_prompts_are_best_they_are_found(toy):
-    algorithm = toy(bounds=(0.0, 0.0), options={**RANGE, "penalties": "given"})
+    algorithm = toy(bounds=(0.0, 0.0), options=RANGE)
     negative = -jnp.abs(algorithm.scorer.table)
     algorithm = dataclasses.replace(algorithm, scorer=dataclasses.replace(algorithm.scorer, table=negative))
     last = trajectory(algorithm, 1, 25)[-1][2]
