@@ -32,6 +32,7 @@ class SearchOptions:
         archive: whether prompts that were scored are left out.
         fragments: whether tokens may be used that hold parts of characters alone, such as single bytes of an emoji.
         repetition: the share of a prompt's tokens that may stand in it before, rounded down to whole tokens; 1 for any.
+        least_length: the fewest tokens that a prompt may have, where `length` is the most; 0 for as many as `length`.
         kept_first: tokens of the greatest gradient that are drawn from in the first iteration.
         kept_last: in the last iteration; between them it changes by equal factors.
         momentum: the share of each slot's gradient that is added to the one of the next iteration; 0 for none. It
@@ -56,6 +57,7 @@ class SearchOptions:
     archive: bool
     fragments: bool
     repetition: float
+    least_length: int
     kept_first: int
     kept_last: int
     momentum: float
@@ -101,6 +103,7 @@ OPTIONS = {
         archive=True,
         fragments=False,
         repetition=0.05,
+        least_length=0,
         kept_first=64,
         kept_last=64,
         momentum=0.0,
@@ -122,7 +125,7 @@ class EPOConfig:
         iterations: steps after the initial prompts.
         population: slots, one per fluency penalty (P).
         children: new prompts per slot in an iteration.
-        length: optimized tokens (T).
+        length: optimized tokens (T), or the most of them, see `least_length`.
         top_k: tokens kept per position by gradient (K); clipped to those that are allowed.
         lambda_min: least fluency penalty; the only one where the population is 1.
         lambda_max: greatest fluency penalty; the grid between is uniform in the logarithm.
@@ -158,6 +161,7 @@ class EPOConfig:
     archive: bool | None = None
     fragments: bool | None = None
     repetition: float | None = None
+    least_length: int | None = None
     kept_first: int | None = None
     kept_last: int | None = None
     momentum: float | None = None
@@ -173,6 +177,11 @@ class EPOConfig:
         """How the search goes about it; None for the paper's."""
         own = OPTIONS.get(self.search)
         return None if own is None else dataclasses.replace(own, **self._given)
+
+    @property
+    def shortest(self) -> int:
+        """The fewest tokens that a prompt may have; `length` where all have as many."""
+        return self.length if self.options is None else self.options.least_length or self.length
 
     @property
     def _given(self) -> dict[str, Any]:
@@ -206,7 +215,7 @@ class EPOConfig:
                 f"--search={PAPER}: is exactly the paper's, and {names} would change it; use --search={BEST}"
             )
         if self.options is not None:
-            _check_options(self.options, self.population)
+            _check_options(self.options, self.population, self.length)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, without those that are None."""
@@ -225,12 +234,16 @@ class EPOConfig:
         return cls(**values)
 
 
-def _check_options(options: SearchOptions, population: int) -> None:
+def _check_options(options: SearchOptions, population: int, length: int) -> None:
     options.shares()
     for name, least in (("oversample", 1), ("kept_first", 1), ("kept_last", 1), ("beginnings", 1)):
         _check_count(name, getattr(options, name), least)
-    for name in ("model_starts", "random_starts"):
+    for name in ("model_starts", "random_starts", "least_length"):
         _check_count(name, getattr(options, name), 0)
+    if options.least_length > length:
+        raise EpoError(
+            f"--least_length={options.least_length}: is above --length={length}, the most tokens that a prompt may have"
+        )
     for name in ("adaptation", "noise", "merging", "diversity", "repetition", "momentum"):
         value = getattr(options, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:

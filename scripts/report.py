@@ -29,6 +29,7 @@ from epo_jax.dream.continuations import with_continuations
 from epo_jax.dream.dataset import with_examples
 from epo_jax.dream.folders import REPORT, runs_below
 from epo_jax.dream.index import index_row, write_index
+from epo_jax.epo.lengths import bare
 from epo_jax.errors import EpoError
 from epo_jax.models import load_tokenizer
 from epo_jax.models.tokenizers import texts_by_id
@@ -77,7 +78,7 @@ def _completed(console: Console, folder: Path, result: epo_jax.Result, scan: Sca
     run = result.run
     if not result.token_texts:
         try:
-            texts = texts_by_id(tokenizer_of(run.model, run.revision), result.history.ids)
+            texts = texts_by_id(tokenizer_of(run.model, run.revision), bare(result.history.ids))
             result = dataclasses.replace(result, token_texts=texts)
         except EpoError as error:
             # The page needs them for the prompts that are not on the frontier alone.

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from epo_jax.attribution.result import Attribution, with_texts
 from epo_jax.axes import Vocabulary
 from epo_jax.epo import Candidates
+from epo_jax.epo.lengths import PAD
 from epo_jax.epo.mutate import top_tokens
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature
@@ -91,7 +92,7 @@ def replaced(
 
     Args:
         scorer: of the prompts; only its features are computed.
-        ids: int32[B, T].
+        ids: int32[B, T], with pads behind the last tokens of prompts that have fewer.
         dream: int32[B], which of the scorer's features is read on each prompt.
         allowed: bool[V], the tokens that may be alternatives.
         alternatives: of each token (K), or as many as there are.
@@ -100,7 +101,8 @@ def replaced(
         micro_batch: rows of tokens that evaluation runs as one block; by default what suits the device.
 
     Returns:
-        float32[B], int32[B, T, K] with the greatest gradient first, and float32[B, T, K].
+        float32[B], int32[B, T, K] with the greatest gradient first, and float32[B, T, K]; in the places of pads there
+        are pads, and NaN.
     """
     of_feature = scorer.feature if isinstance(scorer, TwoModelScorer) else scorer
     vocabulary, (count, length) = of_feature.vocabulary, ids.shape
@@ -113,42 +115,50 @@ def replaced(
     of_feature = dataclasses.replace(of_feature, fluency=False, blocks=blocks)
     # What fills up the last group holds no prompt, and its candidates take no rows.
     groups = -(-count // size)
+    there = ids != PAD
+    lengths = None if there.all() else there.sum(axis=1, dtype=np.int32)
+    filled = np.where(there, ids, 0)
     place = np.arange(groups * size)
     source = np.where(place < count, place, 0)
     found = []
     for start in range(0, groups * size, size):
         part = source[start : start + size]
         used = place[start : start + size] < count
-        found.append(fetched(_replaced(of_feature, ids[part], dream[part], used, allowed, alternatives)))
+        own = None if lengths is None else lengths[part]
+        found.append(fetched(_replaced(of_feature, filled[part], dream[part], own, used, allowed, alternatives)))
     baseline, chosen, values = (np.concatenate(arrays)[:count] for arrays in zip(*found, strict=True))
-    return baseline, chosen, values
+    return baseline, np.where(there[..., None], chosen, PAD), np.where(there[..., None], values, np.float32(np.nan))
 
 
-@functools.partial(jax.jit, static_argnums=5)
+@functools.partial(jax.jit, static_argnums=6)
 def _replaced(
     scorer: LanguageModelScorer,
     ids: Int32[Array, "G T"],
     dream: Int32[Array, " G"],
+    lengths: Int32[Array, " G"] | None,
     used: Bool[Array, " G"],
     allowed: Vocabulary,
     alternatives: int,
 ) -> tuple[Float32[Array, " G"], Int32[Array, "G T K"], Float32[Array, "G T K"]]:
     count, length = ids.shape
-    gradients, parents = scorer.gradients(ids, jnp.zeros(count, jnp.float32), dream)
+    gradients, parents = scorer.gradients(ids, jnp.zeros(count, jnp.float32), dream, lengths)
+    own = (jnp.full_like(dream, length) if lengths is None else lengths)[:, None]
     chosen = top_tokens(gradients, ids, allowed, alternatives).ids
     position = jnp.arange(length, dtype=jnp.int32)
     here = position[:, None, None] == position
     changed = jnp.where(here, chosen[..., None], ids[:, None, None, :]).reshape(count, -1, length)
     # The prompt itself is scored in the same way, so that a drop is free of what two ways of computing differ by.
     whole = jnp.concatenate([changed, ids[:, None]], axis=1)
-    edits = jnp.append(jnp.repeat(position, alternatives), length - 1)
+    every = jnp.broadcast_to(jnp.repeat(position, alternatives), (count, length * alternatives))
+    edits = jnp.concatenate([every, own - 1], axis=1)
     each = whole.shape[1]
     prompt = jnp.repeat(jnp.arange(count, dtype=jnp.int32), each)
     scores = scorer.evaluate(
         parents,
         Candidates(whole.reshape(-1, length), prompt, dream[prompt]),
-        jnp.tile(edits, count),
-        jnp.where(used[prompt], length, 0).astype(jnp.int32),
+        edits.reshape(-1),
+        # Behind a prompt's end nothing is replaced.
+        jnp.where(used[:, None] & (edits < own), own, 0).reshape(-1),
     )
     feature = scores.feature.reshape(count, each)
     return feature[:, -1], chosen, feature[:, :-1].reshape(chosen.shape)

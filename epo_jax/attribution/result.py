@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float32, Int32
 from transformers import PreTrainedTokenizerFast
 
+from epo_jax.epo.lengths import PAD, bare
 from epo_jax.models.tokenizers import texts_by_id
 
 Texts = tuple[tuple[str, ...], ...]
@@ -22,7 +23,8 @@ class Attribution:
 
     Attributes:
         feature: the feature string.
-        ids: int32[B, T], the optimized tokens of each prompt.
+        ids: int32[B, T], the optimized tokens of each prompt; where it has fewer, -1 follows, with -1 as alternatives
+            and NaN as values.
         baseline: float32[B], the feature on the prompts as they are.
         alternatives: int32[B, T, K], the tokens that were put in each token's place, greatest gradient first.
         values: float32[B, T, K], the feature with each of them.
@@ -62,7 +64,7 @@ class Attribution:
         best_value, and as lists alternatives (texts) and values, greatest gradient first.
         """
         rows = []
-        for prompt, position in np.ndindex(self.ids.shape):
+        for prompt, position in np.argwhere(self.ids != PAD).tolist():
             ranks = self.best_first(prompt, position)
             texts, values = self.alternative_tokens[prompt][position], self.values[prompt, position]
             rows.append(
@@ -84,19 +86,20 @@ class Attribution:
         return pd.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; what is not finite becomes null."""
+        """JSON values, of each prompt as many as it has tokens; what is not finite becomes null."""
+        own = [slice(len(tokens)) for tokens in self.tokens]
         return {
             "feature": self.feature,
             "prompts": [
                 {
-                    "ids": self.ids[prompt].tolist(),
+                    "ids": self.ids[prompt, own[prompt]].tolist(),
                     "tokens": list(self.tokens[prompt]),
                     "feature": _numbers(self.baseline[prompt]),
-                    "drop_to_worst": _numbers(self.drop_to_worst[prompt]),
-                    "drop_to_best": _numbers(self.drop_to_best[prompt]),
-                    "alternatives": self.alternatives[prompt].tolist(),
+                    "drop_to_worst": _numbers(self.drop_to_worst[prompt, own[prompt]]),
+                    "drop_to_best": _numbers(self.drop_to_best[prompt, own[prompt]]),
+                    "alternatives": self.alternatives[prompt, own[prompt]].tolist(),
                     "alternative_tokens": [list(texts) for texts in self.alternative_tokens[prompt]],
-                    "values": _numbers(self.values[prompt]),
+                    "values": _numbers(self.values[prompt, own[prompt]]),
                 }
                 for prompt in range(len(self))
             ],
@@ -112,10 +115,10 @@ class Attribution:
         prompts: Sequence[Mapping[str, Any]] = values["prompts"]
         return cls(
             feature=values["feature"],
-            ids=np.asarray([one["ids"] for one in prompts], np.int32),
+            ids=_together([one["ids"] for one in prompts], np.int32(PAD)),
             baseline=np.asarray([one["feature"] for one in prompts], np.float32),
-            alternatives=np.asarray([one["alternatives"] for one in prompts], np.int32),
-            values=np.asarray([one["values"] for one in prompts], np.float32),
+            alternatives=_together([one["alternatives"] for one in prompts], np.int32(PAD)),
+            values=_together([one["values"] for one in prompts], np.float32(np.nan)),
             tokens=tuple(tuple(one["tokens"]) for one in prompts),
             alternative_tokens=tuple(tuple(map(tuple, one["alternative_tokens"])) for one in prompts),
         )
@@ -130,7 +133,7 @@ def with_texts(
     tokenizer: PreTrainedTokenizerFast,
 ) -> Attribution:
     """An attribution with the texts that a tokenizer gives its tokens."""
-    text = texts_by_id(tokenizer, np.concatenate([ids.ravel(), alternatives.ravel()]))
+    text = texts_by_id(tokenizer, np.concatenate([bare(ids), bare(alternatives)]))
 
     def texts(row: Int32[np.ndarray, " n"]) -> tuple[str, ...]:
         return tuple(text[token] for token in row.tolist())
@@ -141,8 +144,22 @@ def with_texts(
         baseline=baseline,
         alternatives=alternatives,
         values=values,
-        tokens=tuple(map(texts, ids)),
-        alternative_tokens=tuple(tuple(map(texts, of_prompt)) for of_prompt in alternatives),
+        tokens=tuple(texts(bare(prompt)) for prompt in ids),
+        alternative_tokens=tuple(
+            tuple(map(texts, of_prompt[prompt != PAD])) for prompt, of_prompt in zip(ids, alternatives, strict=True)
+        ),
+    )
+
+
+def _together(prompts: Sequence[Any], fill: np.generic) -> np.ndarray:
+    """Values of the tokens of each prompt as one array, filled up where a prompt has fewer tokens."""
+    arrays = [np.asarray(prompt, fill.dtype) for prompt in prompts]
+    longest = max(map(len, arrays), default=0)
+    return np.stack(
+        [
+            np.pad(array, ((0, longest - len(array)), *[(0, 0)] * (array.ndim - 1)), constant_values=fill)
+            for array in arrays
+        ]
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from epo_jax.epo import Algorithm
+from epo_jax.epo.lengths import PAD
 from epo_jax.parallel.placing import fetched
 
 
@@ -46,6 +47,6 @@ class HostTables:
         """Which prompts hold a banned text."""
         states: Integer[np.ndarray, " N"] = np.full(len(prompts), self.start)
         for tokens in prompts.T:
-            states = self._table[states, tokens]
+            states = np.where(tokens == PAD, states, self._table[states, tokens])
         breaks: Bool[np.ndarray, " N"] = self._bad[states]
         return breaks

@@ -12,6 +12,7 @@ from epo_jax.constraints.constraints import Constraints
 from epo_jax.constraints.host_tables import HostTables
 from epo_jax.constraints.survival import Survival
 from epo_jax.epo import Algorithm
+from epo_jax.epo.lengths import PAD, bare
 from epo_jax.errors import EpoError
 from epo_jax.models.tokenizers import token_texts
 
@@ -74,8 +75,8 @@ class Inspection:
             )
 
     def _banned(self, prompts: Integer[np.ndarray, "N T"]) -> Bool[np.ndarray, "N T"]:
-        banned: Bool[np.ndarray, "N T"] = ~self._tables.allowed[prompts] & self._tables.movable
+        banned: Bool[np.ndarray, "N T"] = ~self._tables.allowed[prompts] & self._tables.movable & (prompts != PAD)
         return banned
 
     def _shown(self, prompt: Integer[np.ndarray, " T"]) -> str:
-        return repr(self._tokenizer.decode(prompt.tolist(), clean_up_tokenization_spaces=False))
+        return repr(self._tokenizer.decode(bare(prompt).tolist(), clean_up_tokenization_spaces=False))

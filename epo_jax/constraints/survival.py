@@ -9,6 +9,8 @@ from jaxtyping import Bool, Integer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from epo_jax.epo.lengths import bare
+
 # Prompts that are remembered; more than a run of the paper's size looks up.
 REMEMBERED = 2**19
 
@@ -37,7 +39,7 @@ class Survival:
     def looked_up(self, prompts: Integer[np.ndarray, "N T"], whole: bool = True) -> list[bool]:
         """The same without remembering, and with `whole` False without the text after the prompts."""
         suffix = self._suffix if whole else []
-        sequences = [self._prefix + prompt + suffix for prompt in prompts.tolist()]
+        sequences = [self._prefix + bare(prompt).tolist() + suffix for prompt in prompts]
         texts = self._backend.decode_batch(sequences, skip_special_tokens=False)
         read = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [again.ids == ids for again, ids in zip(read, sequences, strict=True)]

@@ -19,6 +19,7 @@ from epo_jax.dream.frontier import Frontier
 from epo_jax.dream.memory import rows_of, scorer_of
 from epo_jax.dream.progress import FLUENT_BELOW
 from epo_jax.epo import Algorithm
+from epo_jax.epo.lengths import bare
 from epo_jax.errors import EpoError
 from epo_jax.report import PromptDrops, Replacement, TokenDrops, write_attribution_png
 
@@ -109,7 +110,7 @@ def drops_of(attribution: Attribution, cross_entropy: Sequence[float] | None = N
     return [
         PromptDrops(
             feature=float(attribution.baseline[prompt]),
-            tokens=tuple(_token(attribution, prompt, position) for position in range(attribution.ids.shape[1])),
+            tokens=tuple(_token(attribution, prompt, position) for position in range(len(attribution.tokens[prompt]))),
             alternatives=attribution.values.shape[2],
             cross_entropy=None if cross_entropy is None else float(cross_entropy[prompt]),
         )
@@ -121,8 +122,8 @@ def frontier_drops(frontier: Frontier, attribution: Attribution | None) -> dict[
     """What a report shows of those prompts of a frontier that were tried, by their rows."""
     if attribution is None:
         return {}
-    row_of = {ids.tobytes(): row for row, ids in enumerate(frontier.ids)}
-    rows = [row_of[ids.tobytes()] for ids in attribution.ids]
+    row_of = {bare(ids).tobytes(): row for row, ids in enumerate(frontier.ids)}
+    rows = [row_of[bare(ids).tobytes()] for ids in attribution.ids]
     drops = drops_of(attribution, frontier.cross_entropy[rows].tolist())
     return dict(zip(rows, drops, strict=True))
 
@@ -158,7 +159,8 @@ def load_attribution(folder: Path, frontier: Frontier) -> Attribution | None:
     if not path.exists():
         return None
     attribution = Attribution.from_json(json.loads(path.read_text(encoding="utf-8")))
-    if not {ids.tobytes() for ids in attribution.ids} <= {ids.tobytes() for ids in frontier.ids}:
+    tried, there = ({bare(ids).tobytes() for ids in prompts} for prompts in (attribution.ids, frontier.ids))
+    if not tried <= there:
         raise ValueError(f"{ATTRIBUTIONS} has prompts that are not on the frontier")
     return attribution
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from epo_jax.dream.result import Result
+from epo_jax.epo.lengths import bare, by_length
 from epo_jax.models import LanguageModel
 from epo_jax.models.continuing import continuations
 from epo_jax.models.tokenizers import token_texts
@@ -15,18 +16,17 @@ from epo_jax.scoring.template import FrozenTokens
 
 
 def with_continuations(lm: LanguageModel, results: Sequence[Result], frozen: FrozenTokens) -> list[Result]:
-    """Results whose frontiers have the model's own continuation of each prompt, one program for all of them.
+    """Results whose frontiers have the model's own continuation of each prompt, one program for all of a length.
 
     Args:
         lm: the model.
-        results: of dreams of one length.
+        results: of dreams.
         frozen: what stands around the prompts.
     """
-    prompts = np.concatenate([result.frontier.ids for result in results])
-    if not len(prompts):
+    prompts = [np.concatenate([bare(ids), frozen.suffix]) for result in results for ids in result.frontier.ids]
+    if not prompts:
         return list(results)
-    suffix = np.broadcast_to(frozen.suffix, (len(prompts), len(frozen.suffix)))
-    found = continuations(lm, np.concatenate([prompts, suffix], axis=1), prefix_ids=frozen.prefix)
+    found = by_length(prompts, lambda ids: continuations(lm, ids, prefix_ids=frozen.prefix))
     texts = [tuple(token_texts(lm.tokenizer, tokens)) for tokens in found]
     told, start = [], 0
     for result in results:

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from epo_jax.dream.frontier import frontier_rows
+from epo_jax.epo.lengths import bare
 from epo_jax.errors import EpoError
 from epo_jax.features import parse_feature
 from epo_jax.models import LanguageModel
@@ -36,7 +37,7 @@ def history_table(result: Result) -> pd.DataFrame:
             "feature": history.feature,
             "cross_entropy": history.cross_entropy,
             "on_frontier": on_frontier,
-            "ids": history.ids.tolist(),
+            "ids": [bare(prompt).tolist() for prompt in history.ids],
         }
     )
 
@@ -48,7 +49,7 @@ def write_parquet(result: Result, path: Path) -> Path:
         EpoError: it cannot be written.
     """
     table = pyarrow.Table.from_pandas(history_table(result), preserve_index=False)
-    ids = pyarrow.array(result.history.ids.tolist(), pyarrow.list_(pyarrow.int32()))
+    ids = pyarrow.array([bare(prompt) for prompt in result.history.ids], pyarrow.list_(pyarrow.int32()))
     table = table.set_column(table.schema.get_field_index("ids"), "ids", ids)
     frontier = result.frontier.to_pandas().to_json(orient="records", force_ascii=False)
     told = (json.dumps(result.run.to_json(), ensure_ascii=False), frontier)
@@ -68,6 +69,6 @@ def neuronpedia(result: Result, lm: LanguageModel, layer: str | None, index: str
     if lm.source != run.model:
         raise EpoError(f"to_neuronpedia: the dream is of {run.model}, and the model given is {lm.source}")
     frozen = frozen_tokens(lm, Template(run.prefix, run.suffix, run.bos))
-    prompts = [np.concatenate([ids, frozen.suffix]) for ids in result.frontier.ids]
+    prompts = [np.concatenate([bare(ids), frozen.suffix]) for ids in result.frontier.ids]
     activations = records(lm, parse_feature(run.feature, lm), prompts, frozen.prefix)
     return {**named_by(run.feature, lm.source, layer, index), "activations": activations}

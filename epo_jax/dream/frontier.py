@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from epo_jax.constraints import Survival
 from epo_jax.dream.history import History
+from epo_jax.epo.lengths import bare
 from epo_jax.hull import hull_rows
 from epo_jax.models.tokenizers import token_texts
 
@@ -30,7 +31,7 @@ class Frontier:
     """Prompts that are best for some fluency penalty, the most fluent first.
 
     Attributes:
-        ids: int32[N, T].
+        ids: int32[N, T], of a prompt of fewer tokens with -1 behind its last; tables have its tokens alone.
         text: the prompts as text.
         tokens: the text of each token of each prompt.
         feature: float32[N], ascending.
@@ -69,7 +70,7 @@ class Frontier:
                 "iteration": self.iteration,
                 "text": list(self.text),
                 "tokens": [list(tokens) for tokens in self.tokens],
-                "ids": [prompt.tolist() for prompt in self.ids],
+                "ids": [bare(prompt).tolist() for prompt in self.ids],
             }
         )
         columns = {name: list(values) for name, values in self.more.items()}
@@ -116,7 +117,7 @@ def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast, survival: 
     return Frontier(
         ids=ids,
         text=tuple(decode(tokenizer, prompt) for prompt in ids),
-        tokens=tuple(tuple(token_texts(tokenizer, prompt.tolist())) for prompt in ids),
+        tokens=tuple(tuple(token_texts(tokenizer, bare(prompt).tolist())) for prompt in ids),
         feature=history.feature[rows],
         cross_entropy=history.cross_entropy[rows],
         iteration=history.iteration[rows],
@@ -126,7 +127,7 @@ def frontier_of(history: History, tokenizer: PreTrainedTokenizerFast, survival: 
 
 def decode(tokenizer: PreTrainedTokenizerFast, ids: Int32[np.ndarray, " T"]) -> str:
     """The text of a prompt, nothing cleaned up and nothing skipped."""
-    return str(tokenizer.decode(ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return str(tokenizer.decode(bare(ids).tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def merged(frontiers: Sequence[Frontier]) -> Frontier:

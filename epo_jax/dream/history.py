@@ -17,7 +17,7 @@ class History:
     """Scored prompts in the order in which they were scored: the initial ones, then each iteration's children.
 
     Attributes:
-        ids: int32[N, T].
+        ids: int32[N, T], of a prompt of fewer tokens with -1 behind its last.
         feature: float32[N].
         cross_entropy: float32[N], in nats/token.
         iteration: int32[N]; 0 for the initial prompts.

@@ -12,6 +12,7 @@ from epo_jax.dream.frontier import decode, frontier_of
 from epo_jax.dream.history import History
 from epo_jax.dream.result import Result
 from epo_jax.dream.run import Run
+from epo_jax.epo.lengths import bare, by_length
 from epo_jax.errors import EpoError
 from epo_jax.features import Feature
 from epo_jax.models import LanguageModel
@@ -69,11 +70,10 @@ def result_of(
         frontier = dataclasses.replace(frontier, scaled=scale.of(frontier.feature))
     if latent_of(feature) is not None and len(frontier):
         frozen = frozen_tokens(lm, template)
-        whole = [np.concatenate([frozen.prefix, ids, frozen.suffix]) for ids in frontier.ids]
-        frontier = dataclasses.replace(
-            frontier, activation=activation(lm, feature, np.stack(whole), template, read=read)
-        )
-    return Result(frontier, history, run, token_texts=texts_by_id(lm.tokenizer, history.ids))
+        whole = [np.concatenate([frozen.prefix, bare(ids), frozen.suffix]) for ids in frontier.ids]
+        found = by_length(whole, lambda ids: activation(lm, feature, ids, template, read=read))
+        frontier = dataclasses.replace(frontier, activation=np.asarray(found, np.float32))
+    return Result(frontier, history, run, token_texts=texts_by_id(lm.tokenizer, bare(history.ids)))
 
 
 def interrupted(results: Sequence[Result]) -> list[Result]:

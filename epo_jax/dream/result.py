@@ -28,6 +28,7 @@ from epo_jax.dream.folders import (
 from epo_jax.dream.frontier import Frontier, merged, optional_columns
 from epo_jax.dream.history import History
 from epo_jax.dream.run import MODEL_COMMIT, Run
+from epo_jax.epo.lengths import padded
 from epo_jax.errors import EpoError
 from epo_jax.models import LanguageModel
 from epo_jax.report import ReportData, write_frontier_png, write_report
@@ -174,7 +175,7 @@ def load_result(folder: str | Path) -> Result:
         rows = json.loads((path / FRONTIER_JSON).read_text(encoding="utf-8"))
         length = history.ids.shape[1]
         frontier = Frontier(
-            ids=np.asarray([row["ids"] for row in rows], np.int32).reshape(-1, length),
+            ids=padded([row["ids"] for row in rows], length),
             text=tuple(row["text"] for row in rows),
             tokens=tuple(tuple(row["tokens"]) for row in rows),
             feature=np.asarray([row["feature"] for row in rows], np.float32),

@@ -34,6 +34,7 @@ _OF_BEST = {
     "archive": "whether prompts that were scored are left out",
     "fragments": "whether tokens may be used that hold parts of characters alone",
     "repetition": "share of a prompt's tokens that may stand in it before; 1 for any",
+    "least_length": "fewest tokens that a prompt may have, where --length is the most; 0 for as many as --length",
     "kept_first": "tokens of the greatest gradient that are drawn from in the first iteration",
     "kept_last": "the same in the last iteration; between them it changes by equal factors",
     "momentum": "share of each slot's gradient that is added to the one of the next iteration",

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int32
 
 from epo_jax.config import EPOConfig
 from epo_jax.dream.frontier import decode
+from epo_jax.epo.lengths import padded
 from epo_jax.errors import EpoError, one_line
 from epo_jax.models import LanguageModel
 from epo_jax.models.sampling import sample
@@ -89,11 +90,11 @@ def init_text_ids(lm: LanguageModel, config: EPOConfig, text: str) -> Int32[np.n
     """A text's tokens in every slot.
 
     Raises:
-        EpoError: their number is not the search's length, or they do not give the text back.
+        EpoError: their number is none that the search's prompts may have, or they do not give the text back.
     """
     ids = tokens_of(lm, text, "--init_text")
     _check_length(lm, config, ids, f"--init_text={shown(text)}")
-    return np.tile(np.asarray(ids, np.int32), (config.population, 1))
+    return padded([ids] * config.population, config.length)
 
 
 def init_file_ids(lm: LanguageModel, config: EPOConfig, path: str | Path) -> Int32[np.ndarray, "P T"]:
@@ -104,7 +105,7 @@ def init_file_ids(lm: LanguageModel, config: EPOConfig, path: str | Path) -> Int
     folder, its ids count and must be those of its text.
 
     Raises:
-        EpoError: a file that cannot be read, more prompts than slots, or one that is not of the search's length.
+        EpoError: a file that cannot be read, more prompts than slots, or one that the search's range of lengths lacks.
     """
     flag = f"--init_file={path}"
     prompts = []
@@ -119,7 +120,7 @@ def init_file_ids(lm: LanguageModel, config: EPOConfig, path: str | Path) -> Int
             f"{flag}: holds {len(prompts)} prompts, and --population is {config.population}; raise that, or keep fewer "
             "prompts"
         )
-    return np.asarray(prompts, np.int32)[np.arange(config.population) % len(prompts)]
+    return padded(prompts, config.length)[np.arange(config.population) % len(prompts)]
 
 
 def init_model(
@@ -243,6 +244,7 @@ def _ids_of(lm: LanguageModel, row: Mapping[str, Any], where: str) -> list[int]:
 
 
 def _check_length(lm: LanguageModel, config: EPOConfig, ids: list[int], where: str) -> None:
-    if len(ids) != config.length:
+    if not config.shortest <= len(ids) <= config.length:
         texts = ", ".join(map(repr, token_texts(lm.tokenizer, ids)))
-        raise EpoError(f"{where}: has {len(ids)} tokens ({texts}), and --length is {config.length}")
+        least = f" and --least_length {config.shortest}" if config.shortest < config.length else ""
+        raise EpoError(f"{where}: has {len(ids)} tokens ({texts}), and --length is {config.length}{least}")

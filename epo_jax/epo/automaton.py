@@ -37,10 +37,16 @@ class Automaton:
         """The states after tokens."""
         return self.table[state, tokens].astype(jnp.int32)
 
-    def breaks(self, ids: Int32[Array, "N T"]) -> Bool[Array, " N"]:
-        """Which prompts hold a text that they may not hold."""
+    def breaks(self, ids: Int32[Array, "N T"], lengths: Int32[Array, " N"] | None = None) -> Bool[Array, " N"]:
+        """Which prompts hold a text that they may not hold; of those of fewer tokens than T, with their lengths."""
+
+        def read(state: Int32[Array, " N"], at: tuple[Int32[Array, " N"], Int32[Array, ""]]) -> tuple[Array, None]:
+            tokens, position = at
+            after = self.after(state, tokens)
+            return after if lengths is None else jnp.where(position < lengths, after, state), None
+
         start = jnp.broadcast_to(self.start, ids.shape[:1])
-        last, _ = jax.lax.scan(lambda state, tokens: (self.after(state, tokens), None), start, ids.T)
+        last, _ = jax.lax.scan(read, start, (ids.T, jnp.arange(ids.shape[1], dtype=jnp.int32)))
         return self.bad[last]
 
     def usable(self, ids: Int32[Array, "N T"]) -> Bool[Array, "N T V"]:

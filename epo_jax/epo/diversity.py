@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
 
 
 def shared_share(
@@ -14,15 +14,23 @@ def shared_share(
     """The share of each prompt's tokens that a member of an earlier dream of the same group holds, at any place.
 
     Args:
-        members: of each dream's population.
+        members: of each dream's population; tokens below 0 are none.
         group: equal numbers for dreams that are to differ.
         ids: prompts of each dream; tokens below 0 are none.
         vocabulary: tokens that there are.
     """
     dreams = len(members)
-    held = jax.vmap(lambda own: jnp.zeros(vocabulary, jnp.bool_).at[own.reshape(-1)].set(True))(members)
+
+    def holds(own: Int32[Array, "P T"]) -> Bool[Array, " V"]:
+        # What is none goes to a place beyond the last one.
+        places = jnp.where(own < 0, vocabulary, own).reshape(-1)
+        return jnp.zeros(vocabulary, jnp.bool_).at[places].set(True, mode="drop")
+
+    held = jax.vmap(holds)(members)
     number = jnp.arange(dreams)
     earlier = (group[:, None] == group) & (number < number[:, None])
     used = jax.vmap(lambda before: (held & before[:, None]).any(axis=0))(earlier)
     found = jax.vmap(lambda own, prompts: own[jnp.maximum(prompts, 0)])(used, ids)
-    return (found & (ids >= 0)).mean(axis=-1, dtype=jnp.float32)
+    there = ids >= 0
+    shared = (found & there).sum(axis=-1, dtype=jnp.float32)
+    return shared / jnp.maximum(there.sum(axis=-1), 1)

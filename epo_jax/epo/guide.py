@@ -53,6 +53,7 @@ class Guide:
         places: of the filter that knows scored prompts; 0 for none.
         beginnings: how often the search begins anew, the first time included.
         recalls: whether gradients are remembered.
+        least_length: the fewest tokens that a prompt may have; 0 where all have as many as there is room for.
     """
 
     shares: Float32[Array, " O"]
@@ -72,13 +73,14 @@ class Guide:
     places: int = dataclasses.field(metadata=STATIC)
     beginnings: int = dataclasses.field(metadata=STATIC)
     recalls: bool = dataclasses.field(metadata=STATIC)
+    least_length: int = dataclasses.field(metadata=STATIC)
 
     @property
     def reads_gradient(self) -> bool:
         """Whether iterations begin with gradients; otherwise parents are only run forward."""
         return self.positions == GRADIENT or any(OPERATORS[name].reads_gradient for name in self.operators)
 
-    def repeats_in(self, length: int) -> Int32[Array, ""]:
+    def repeats_in(self, length: int | Int32[Array, "*n"]) -> Int32[Array, "*n"]:
         """How many of so many tokens may stand in a prompt before."""
         return jnp.floor(self.repetition * length).astype(jnp.int32)
 
@@ -95,7 +97,7 @@ class Scored:
     """Prompts with their scores.
 
     Attributes:
-        ids: int32[n, T].
+        ids: int32[n, T], with pads behind the last tokens of those that have fewer.
         feature: float32[n].
         cross_entropy: float32[n], in nats/token.
     """
@@ -184,6 +186,8 @@ def guide_of(config: EPOConfig) -> Guide | None:
         momentum=jnp.float32(options.momentum),
         beginnings=options.beginnings,
         recalls=options.momentum > 0,
+        # A range of one length is none.
+        least_length=config.shortest if config.shortest < config.length else 0,
     )
 
 
@@ -252,22 +256,42 @@ def with_children(
     return dataclasses.replace(memory, tried=both[0], won=both[1])
 
 
-def operator_shares(guide: Guide, memory: Memory) -> Float32[Array, "R P O"]:
-    """The share of each operator among a slot's children, by its children taken per row run."""
-    rows = (memory.tried * _rows(memory.tried.shape[-1])).sum(axis=-1)
+def operator_shares(
+    guide: Guide, memory: Memory, lengths: Int32[Array, "R P"] | None = None
+) -> Float32[Array, "R P O"]:
+    """The share of each operator among a slot's children, by its children taken per row run.
+
+    Args:
+        guide: settings.
+        memory: of what was tried.
+        lengths: tokens of each slot's member; None where all have T.
+    """
+    rows = _rows(memory.tried.shape[-1], lengths)
+    rows = (memory.tried * (rows if lengths is None else rows[:, :, None])).sum(axis=-1)
     rate = _rates(memory.won.sum(axis=-1), rows)
     rate = rate / rate.mean(axis=-1, keepdims=True)
     return _at_least(guide.shares * rate**guide.adaptation, guide.shares > 0)
 
 
-def position_shares(guide: Guide, memory: Memory, movable: Bool[Array, " T"] | None) -> Float32[Array, "R P T"]:
-    """How likely a slot's edits start at each position, by children taken per row run; uniform if that is asked for."""
+def position_shares(
+    guide: Guide, memory: Memory, movable: Bool[Array, " T"] | None, lengths: Int32[Array, "R P"] | None = None
+) -> Float32[Array, "R P T"]:
+    """How likely a slot's edits start at each position, by children taken per row run; uniform if that is asked for.
+
+    Args:
+        guide: settings.
+        memory: of what was tried.
+        movable: bool[T], positions that may be edited; None for all.
+        lengths: tokens of each slot's member, behind which no edit starts; None where all have T.
+    """
     length = memory.tried.shape[-1]
     free = jnp.ones(length, jnp.bool_) if movable is None else movable
+    if lengths is not None:
+        free = free & (jnp.arange(length) < lengths[..., None])
     if guide.positions != SUCCESS:
         rate = jnp.ones((*memory.tried.shape[:2], length), jnp.float32)
     else:
-        rate = _rates(memory.won.sum(axis=2), memory.tried.sum(axis=2) * _rows(length))
+        rate = _rates(memory.won.sum(axis=2), memory.tried.sum(axis=2) * _rows(length, lengths))
     return _at_least(jnp.where(free, rate, 0.0), free)
 
 
@@ -277,12 +301,13 @@ def _rates(won: Float32[Array, "R P n"], rows: Float32[Array, "R P n"]) -> Float
     return (won + ROWS * every[:, None]) / (rows + ROWS)
 
 
-def _rows(length: int) -> Float32[Array, " T"]:
-    """Rows that a child costs by its first edit."""
-    return length - jnp.arange(length, dtype=jnp.float32)
+def _rows(length: int, lengths: Int32[Array, "R P"] | None) -> Float32[Array, "*slots T"]:
+    """Rows that a child costs by its first edit, if it has as many tokens as the slot's member."""
+    place = jnp.arange(length, dtype=jnp.float32)
+    return length - place if lengths is None else jnp.maximum(lengths[..., None] - place, 1)
 
 
-def _at_least(weights: Float32[Array, "... n"], free: Bool[Array, " n"]) -> Float32[Array, "... n"]:
+def _at_least(weights: Float32[Array, "... n"], free: Bool[Array, "... n"]) -> Float32[Array, "... n"]:
     """Shares that sum to 1, none of those that are free below the least one."""
     shares = weights / weights.sum(axis=-1, keepdims=True)
     shares = jnp.where(free, jnp.maximum(shares, LEAST_SHARE / weights.shape[-1]), 0.0)

@@ -31,6 +31,7 @@ from epo_jax.epo.guide import (
     with_children,
     with_range,
 )
+from epo_jax.epo.lengths import PAD, told_apart, whole
 from epo_jax.epo.operators import OPERATORS, Edits, Parent
 from epo_jax.epo.repetition import repeated
 from epo_jax.epo.scorer import Parents, Scores
@@ -52,10 +53,11 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents, 
     """
     guide, memory = _guided(search, state)
     count = guide.oversample * search.children
-    positions = position_shares(guide, memory, search.movable)[work.dream, work.slot]
+    lengths = search.own_lengths(state.ids)
+    positions = position_shares(guide, memory, search.movable, lengths)[work.dream, work.slot]
     kept = guide.kept_at(state.iteration)[work.dream]
-    scored = search.length - search.guiding.first_scored
-    nat = _weight(search, work.slot) / scored
+    first = search.guiding.first_scored
+    nat = _weight(search, work.slot) / ((search.length if lengths is None else lengths[work.dream, work.slot]) - first)
     earlier = None
     if memory.gradient is not None:
         # What is no number is forgotten.
@@ -65,11 +67,12 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents, 
     def group(part: tuple[Any, ...]) -> tuple[Edits, Parents, Float32[Array, "u T V"] | None]:
         ids, penalties, dream, keys, positions, kept, nat, earlier = part
         gradient, size = None, search.allowed.shape[0]
+        given, own = search.filled(ids), search.own_lengths(ids)
         if guide.reads_gradient:
-            gradient, parents = search.scorer.gradients(ids, penalties, dream)
+            gradient, parents = search.scorer.gradients(given, penalties, dream, own)
             gradient = gradient[..., :size] if earlier is None else gradient[..., :size] + earlier
         else:
-            parents = search.guiding.parents(ids, dream)
+            parents = search.guiding.parents(given, dream, own)
         log_probs = search.guiding.log_probs(parents)[..., :size]
         if guide.positions == GRADIENT and gradient is not None:
             positions = positions * jnp.linalg.norm(jnp.where(search.allowed, gradient, 0.0), axis=-1)
@@ -85,7 +88,12 @@ def edits_of(search: Search, work: Work, state: State) -> tuple[Edits, Parents, 
             kept: Array,
             nat: Array,
         ) -> Edits:
-            parent = Parent(ids, log_probs, gradient, search.allowed, positions, state.ids[dream], nat, kept)
+            mates = state.ids[dream]
+            parent = Parent(
+                *(ids, log_probs, gradient, search.allowed, positions, mates, nat, kept),
+                least_length=guide.least_length,
+                first_scored=first,
+            )
             edits = [
                 OPERATORS[name].propose(parent, jax.random.fold_in(key, number), count)
                 for number, name in enumerate(guide.operators)
@@ -116,7 +124,7 @@ def chosen(
         int32[u, n, a, T], `UNSCORED` in the place of edits that there are not, and int32[u, n], each child's operator.
     """
     guide, memory = _guided(search, state)
-    shares = operator_shares(guide, memory)[work.dream, work.slot]
+    shares = operator_shares(guide, memory, search.own_lengths(state.ids))[work.dream, work.slot]
     possible = _possible(search, work, memory, edits)
 
     def of_slot(
@@ -191,7 +199,9 @@ def selected(
         members, memory = _begun_anew(search, members, memory, iteration)
     new = State(members.ids, members.feature, members.cross_entropy, iteration, state.key, memory)
     told = (made.ids, made.feature, made.cross_entropy, made.scored)
-    rows = made.rows + search.population * search.length * (GRADIENT_ROWS if guide.reads_gradient else 1)
+    lengths = search.own_lengths(state.ids)
+    run = search.population * search.length if lengths is None else lengths.sum(axis=1)
+    rows = made.rows + run * (GRADIENT_ROWS if guide.reads_gradient else 1)
     return new, Info(iteration, *told, rows, which, jnp.full(len(ids), jnp.nan, jnp.float32))
 
 
@@ -259,22 +269,28 @@ def _weight(search: Search, slot: Int32[Array, " u"]) -> Float32[Array, " u"]:
 def _possible(search: Search, work: Work, memory: Memory, edits: Edits) -> Bool[Array, "u O m"]:
     """Which edits may be scored: those that change something, break no constraint, are new, and repeat no more tokens.
 
+    Where lengths vary, they are also to be prompts that are long enough.
     Of a prompt that repeats more than there should be, as an initial one may, those that repeat as much may be.
     """
     assert search.guide is not None
     ids, parents = edits.ids, work.ids[:, None, None]
     changed = ids != parents
-    fine = search.allowed[ids]
+    lengths = search.own_lengths(ids)
+    fine = search.allowed[ids] if lengths is None else search.allowed[ids] | (ids == PAD)
     if search.movable is not None:
         fine = fine & search.movable
     possible = changed.any(axis=-1) & (fine | ~changed).all(axis=-1)
+    if lengths is not None:
+        possible = possible & whole(ids, search.guide.least_length)
     if search.automaton is not None:
         flat = ids.reshape(-1, ids.shape[-1])
-        possible = possible & ~search.automaton.breaks(flat).reshape(possible.shape)
+        breaks = search.automaton.breaks(flat, None if lengths is None else lengths.reshape(-1))
+        possible = possible & ~breaks.reshape(possible.shape)
     if memory.filled is not None:
         possible = possible & ~jax.vmap(archive.known)(memory.filled[work.dream], ids)
-    most = jnp.maximum(repeated(parents), search.guide.repeats_in(search.length))
-    possible = possible & (repeated(ids) <= most)
+    repeats = repeated if lengths is None else lambda ids: repeated(told_apart(ids))
+    most = jnp.maximum(repeats(parents), search.guide.repeats_in(search.length if lengths is None else lengths))
+    possible = possible & (repeats(ids) <= most)
     # Of equal edits of a slot the first counts.
     first = _first_of_equals(ids.reshape(len(ids), -1, ids.shape[-1]))
     return possible & first.reshape(possible.shape)

@@ -47,10 +47,15 @@ class Scorer(Protocol):
     """A pytree that gives gradients and scores of prompts; one may serve the prompts of several searches together."""
 
     def gradients(
-        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+        self,
+        ids: Int32[Array, "N T"],
+        penalties: Float32[Array, " N"],
+        dream: Int32[Array, " N"],
+        length: Int32[Array, " N"] | None = None,
     ) -> tuple[Float32[Array, "N T V"], Parents]:
         """Gradient of each prompt's objective, under its own penalty, with respect to its one-hot tokens.
 
+        Of a prompt that has fewer than T tokens, as `length` says, the others are left out, and their gradient is 0.
         The second value is what `evaluate` may reuse of the prompts: a pytree of arrays with a leading axis N, opaque
         to the search.
         """
@@ -85,13 +90,16 @@ class GuidingScorer(Scorer, Protocol):
         """The first optimized token that has a predecessor."""
         ...
 
-    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> Parents:
+    def parents(
+        self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], length: Int32[Array, " N"] | None = None
+    ) -> Parents:
         """What `evaluate` may reuse of prompts, as `gradients` leaves it, by a forward pass alone."""
         ...
 
     def log_probs(self, parents: Parents) -> Float32[Array, "N T V"]:
         """Log-probability of every token at each position of prompts, given the tokens before; 0 before `first_scored`.
 
+        Of a prompt that has fewer than T tokens the place behind its last is told too; what follows means nothing.
         The vocabulary may be filled up behind the tokens that a search may use.
         """
         ...

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float32, Int32
 from epo_jax.axes import Slots, Vocabulary
 from epo_jax.epo.automaton import Automaton
 from epo_jax.epo.guide import Guide
+from epo_jax.epo.lengths import PAD, lengths_of
 from epo_jax.epo.scorer import GuidingScorer, Scorer
 from epo_jax.epo.sharing import Sharing
 
@@ -33,7 +34,7 @@ class Search:
         restart_bounds: float32[2], least and greatest penalty that a restart draws.
         population: slots (P).
         children: new prompts per slot in an iteration.
-        length: optimized tokens (T).
+        length: optimized tokens (T), the most of them where the guide lets prompts have fewer.
         top_k: tokens kept per position (K), at most those allowed.
         dreams: searches advanced together (R), whose states and infos have a leading axis; None for one without it.
         gradients_at_once: prompts whose gradients are in memory at one time; None for all.
@@ -74,6 +75,19 @@ class Search:
     def scales(self, dreams: int) -> Float32[Array, " R"]:
         """The scale of each of so many dreams."""
         return jnp.ones(dreams, jnp.float32) if self.scale is None else self.scale
+
+    @property
+    def varies(self) -> bool:
+        """Whether prompts may have fewer tokens than `length`."""
+        return self.guide is not None and self.guide.least_length > 0
+
+    def own_lengths(self, ids: Int32[Array, "*N T"]) -> Int32[Array, "*N"] | None:
+        """How many tokens prompts have; None where all have as many."""
+        return lengths_of(ids) if self.varies else None
+
+    def filled(self, ids: Int32[Array, "*N T"]) -> Int32[Array, "*N T"]:
+        """Prompts as a scorer takes them beside their lengths, with some token in the place of each pad."""
+        return jnp.where(ids == PAD, 0, ids) if self.varies else ids
 
     @property
     def guiding(self) -> GuidingScorer:

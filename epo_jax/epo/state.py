@@ -19,7 +19,7 @@ class State:
     """The members of the population, slot by slot.
 
     Attributes:
-        ids: int32[P, T], the member in each slot.
+        ids: int32[P, T], the member in each slot, with pads behind its last token if it has fewer.
         feature: float32[P], the value that it was selected under.
         cross_entropy: float32[P], in nats/token, likewise.
         iteration: steps made so far; 0 after the initial prompts were scored.
@@ -42,7 +42,7 @@ class Info:
 
     Attributes:
         iteration: its number, from 1.
-        ids: int32[C, T], the children, slot by slot.
+        ids: int32[C, T], the children, slot by slot, likewise.
         feature: float32[C].
         cross_entropy: float32[C], in nats/token.
         scored: bool[C]; False for children that could not be made, whose ids and scores mean nothing.

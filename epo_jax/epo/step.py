@@ -76,8 +76,12 @@ def scores_of(search: Search, ids: Int32[Array, "R N T"]) -> Scores:
     """Scores [R, N] of whole prompts."""
     dreams, count, length = ids.shape
     nobody = jnp.zeros(dreams * count, jnp.int32)
-    prompts = Candidates(ids.reshape(-1, length), nobody, jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), count))
-    scores = search.scorer.evaluate(None, prompts, nobody, jnp.full_like(nobody, length))
+    ids = ids.reshape(-1, length)
+    lengths = search.own_lengths(ids)
+    prompts = Candidates(search.filled(ids), nobody, jnp.repeat(jnp.arange(dreams, dtype=jnp.int32), count))
+    scores = search.scorer.evaluate(
+        None, prompts, nobody, jnp.full_like(nobody, length) if lengths is None else lengths
+    )
     return jax.tree.map(lambda values: values.reshape(dreams, count), scores)
 
 

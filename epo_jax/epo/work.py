@@ -50,18 +50,33 @@ class Work:
 
 @dataclasses.dataclass(frozen=True)
 class Children:
-    """All dreams' children with their scores."""
+    """All dreams' children with their scores.
+
+    Attributes:
+        ids: int32[R, C, T].
+        feature: float32[R, C].
+        cross_entropy: float32[R, C], in nats/token.
+        scored: bool[R, C].
+        first_edit: int32[R, C].
+        lengths: int32[R, C], tokens of each; None where all have as many.
+    """
 
     ids: Int32[Array, "R C T"]
     feature: Float32[Array, "R C"]
     cross_entropy: Float32[Array, "R C"]
     scored: Bool[Array, "R C"]
     first_edit: Int32[Array, "R C"]
+    lengths: Int32[Array, "R C"] | None
 
     @property
     def rows(self) -> Int32[Array, " R"]:
         """Tokens that were run for them, from their first edits on."""
-        return jnp.where(self.scored, self.ids.shape[2] - self.first_edit, 0).sum(axis=1, dtype=jnp.int32)
+        if self.lengths is None:
+            rows = self.ids.shape[2] - self.first_edit
+        else:
+            # Of a prompt that was cut off at its end the last token is run again.
+            rows = jnp.maximum(self.lengths - self.first_edit, 1)
+        return jnp.where(self.scored, rows, 0).sum(axis=1, dtype=jnp.int32)
 
 
 def penalties_of(search: Search, state: State) -> Float32[Array, "R P"]:
@@ -121,22 +136,24 @@ def scored_children(
         new: this device's children; those that begin with `UNSCORED`, or have no place, are left out.
         parents: what evaluation reuses.
     """
-    length, (count, each) = search.length, work.numbers.shape
+    count, each = work.numbers.shape
     made = work.units.used & (new[..., 0] != UNSCORED)
     new = jnp.where(made[..., None], new, work.ids[:, None])
-    which = jnp.repeat(jnp.arange(count, dtype=jnp.int32), each)
-    candidates = Candidates(new.reshape(-1, length), which, jnp.repeat(work.dream, each))
     edits = first_edits(new, work.ids[:, None])
-    lengths = jnp.where(made.reshape(-1), length, 0).astype(jnp.int32)
+    which = jnp.repeat(jnp.arange(count, dtype=jnp.int32), each)
+    new = new.reshape(-1, search.length)
+    candidates = Candidates(search.filled(new), which, jnp.repeat(work.dream, each))
+    lengths = search.own_lengths(new)
+    lengths = jnp.where(made.reshape(-1), search.length if lengths is None else lengths, 0).astype(jnp.int32)
     scores = search.scorer.evaluate(parents, candidates, edits.reshape(-1), lengths)
-    ids = jnp.where(made.reshape(-1, 1), candidates.ids, UNSCORED)
+    ids = jnp.where(made.reshape(-1, 1), new, UNSCORED)
     ids, feature, cross_entropy = (together(search, part) for part in (ids, scores.feature, scores.cross_entropy))
     # What was not scored is no number, which is worse than everything.
     scored = ids[..., 0] != UNSCORED
     feature, cross_entropy = (jnp.where(scored, score, jnp.nan) for score in (feature, cross_entropy))
     # Found anew, so that it need not travel.
     edits = first_edits(ids, jnp.repeat(state.ids, search.children, axis=1))
-    return Children(ids, feature, cross_entropy, scored, edits)
+    return Children(ids, feature, cross_entropy, scored, edits, search.own_lengths(ids))
 
 
 def first_edits(ids: Int32[Array, "*n T"], parents: Int32[Array, "*#n T"]) -> Int32[Array, "*n"]:

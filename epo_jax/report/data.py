@@ -41,8 +41,9 @@ class ReportData:
         stopped: Why the run ended early; empty if it did not.
         columns: More of the frontier's prompts, name to N values: numbers in units of the feature, or truths.
         attributions: Frontier row (from 0) to which of its tokens matter; rows may be left out.
-        history_ids: int[M, T], the tokens of the scored prompts; None where a report need not show them.
-        token_texts: The text of every id in history_ids; any characters. Empty where texts are not known; scored
+        history_ids: int[M, T], the tokens of the scored prompts, below 0 where there is none; None where a report need
+            not show them.
+        token_texts: The text of every token in history_ids; any characters. Empty where texts are not known; scored
             prompts then have numbers only.
         continuations: Frontier row (from 0) to the texts of the tokens that the model itself continues the prompt with.
         examples: Max-activating dataset examples, from a scan; None where there was none.

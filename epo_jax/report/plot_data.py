@@ -120,9 +120,12 @@ def _texts(
 ) -> tuple[list[list[int]] | None, list[list[str | int | list[str]]]]:
     if data.history_ids is None or not data.token_texts:
         return None, []
-    known, places = np.unique(data.history_ids[rows], return_inverse=True)
+    ids = data.history_ids[rows]
+    there = ids >= 0
+    known, places = np.unique(ids[there], return_inverse=True)
     texts = [told_text(data.token_texts[int(token)]) for token in known]
-    return places.reshape(len(rows), -1).tolist(), texts
+    prompts = np.split(places, np.cumsum(there.sum(axis=1))[:-1])
+    return [prompt.tolist() for prompt in prompts[: len(rows)]], texts
 
 
 def told_text(token: str) -> list[str | int | list[str]]:

@@ -30,6 +30,7 @@ from epo_jax.parallel.placing import placed
 from epo_jax.scoring.assemble import (
     check_allowed,
     check_length,
+    check_shortest,
     is_abstract,
     language_model_scorer,
     placed_features,
@@ -89,6 +90,7 @@ def build(
     listed = list(feature) if isinstance(feature, Sequence) else [feature]
     features = placed_features(listed, len(frozen.prefix) + config.length + len(frozen.suffix))
     check_length(lm, config.length, frozen, features)
+    check_shortest(config.shortest, config.length, frozen, listed, read)
     if config.top_k > lm.config.vocab_size:
         raise EpoError(f"--top_k={config.top_k}: above the model's vocabulary of {lm.config.vocab_size} tokens")
     constraints = constraints or Constraints()
@@ -100,6 +102,11 @@ def build(
         check_length(fluency_model, config.length, frozen, features)
         allowed &= shared_tokens(lm, fluency_model)
         check_allowed(lm, allowed)
+    if config.shortest < config.length and constraints.freeze:
+        raise EpoError(
+            f"--least_length={config.shortest}: prompts whose length varies have no positions that "
+            "--freeze could keep; give --least_length=0, or freeze nothing"
+        )
     rules = rules_of(constraints, lm.tokenizer, allowed, config.length, frozen.prefix.tolist(), frozen.suffix.tolist())
     scorer = scorer_for(lm, features, frozen, read, config.length, fluency_model=fluency_model)
     if isinstance(scale, (str, float, int)):

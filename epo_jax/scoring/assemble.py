@@ -85,6 +85,39 @@ def check_length(lm: LanguageModel, length: int, frozen: FrozenTokens, features:
         raise EpoError("--length=1: a single token has no predecessor to score it by; give a --prefix or --bos=always")
 
 
+def check_shortest(least: int, length: int, frozen: FrozenTokens, features: Sequence[Feature], read: str | int) -> None:
+    """Check that prompts as short as they may be can be scored, by the same features as the longest.
+
+    Args:
+        least: optimized tokens of the shortest prompts.
+        length: of the longest, which `check_length` looks at.
+        frozen: tokens around them.
+        features: of one kind.
+        read: where they are read.
+
+    Raises:
+        EpoError: they cannot.
+    """
+    if least == length:
+        return
+    flag, around = f"--least_length={least}", len(frozen.prefix) + len(frozen.suffix)
+    if least == 1 and len(frozen.prefix) == 0:
+        raise EpoError(f"{flag}: a single token has no predecessor to score it by; give 2, a --prefix or --bos=always")
+    longest = placed_features(features, around + length)
+    try:
+        shortest = placed_features(features, around + least)
+        parse_reading(read, len(frozen.prefix), least, len(frozen.suffix), targets_of(longest).shape[1])
+    except EpoError as error:
+        raise EpoError(f"{flag}: where a prompt has no more tokens, {error}") from error
+    structures: list[object] = [jax.tree.structure(one) for one in (shortest, longest)]
+    leaves = [jax.tree.leaves(one) for one in (shortest, longest)]
+    if structures[0] != structures[1] or not all(map(np.array_equal, *leaves)):
+        raise EpoError(
+            f"{flag}: {', '.join(one.name for one in features)} is another feature in sequences of another length; "
+            "positions that count from the beginning are the same, or give --least_length=0"
+        )
+
+
 def targets_of(features: Feature) -> Int32[jax.Array, "R m"]:
     """The target of each feature of a stack [R, ...]."""
     return jax.vmap(lambda one: one.target)(features)

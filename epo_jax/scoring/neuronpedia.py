@@ -43,7 +43,7 @@ def named_by(feature: str, model: str, layer: str | None = None, index: str | No
 def records(
     lm: LanguageModel,
     feature: Feature,
-    sequences: Sequence[Int32[np.ndarray, " n"]],
+    sequences: Sequence[Int32[np.ndarray, " _"]],
     prefix: Int32[np.ndarray, " m"] | None = None,
 ) -> list[dict[str, Any]]:
     """What Neuronpedia calls activations, the largest maximum first.
@@ -67,8 +67,8 @@ def records(
 
 
 def _values(
-    lm: LanguageModel, feature: Feature, whole: Sequence[Int32[np.ndarray, " n"]]
-) -> list[Float32[np.ndarray, " n"]]:
+    lm: LanguageModel, feature: Feature, whole: Sequence[Int32[np.ndarray, " _"]]
+) -> list[Float32[np.ndarray, " _"]]:
     if latent_of(feature) is not None:
         width = max(map(len, whole), default=1)
         # What stands behind a sequence changes nothing of it.

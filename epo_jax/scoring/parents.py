@@ -33,6 +33,9 @@ class Prefix:
 class ParentRows:
     """Rows of prompts, W = optimized tokens and suffix; the gradient pass leaves them.
 
+    Of a prompt of fewer tokens than T, what is told of those places behind its end that the suffix does not take means
+    nothing.
+
     Attributes:
         keys_values: [N, L, W, kv_heads, head_dim].
         predictors: dtype[N, T, D], for each optimized token the normed final residual stream that predicts it: with the

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32
 from epo_jax.axes import Hidden
 from epo_jax.epo.groups import in_groups
 from epo_jax.epo.scorer import Candidates, Scores
-from epo_jax.features.base import EVERY, OUTSIDE, Feature, Values
+from epo_jax.features.base import EVERY, OUTSIDE, READ, Feature, Values
 from epo_jax.models.decoder import Decoder, KeysValues
 from epo_jax.scoring.forward import features_for, predictors_of, rows_of_logits, run, surprisal, totals
 from epo_jax.scoring.packing import Blocks
@@ -83,7 +83,11 @@ class LanguageModelScorer:
         return 0 if len(self.prefix) else 1
 
     def gradients(
-        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+        self,
+        ids: Int32[Array, "N T"],
+        penalties: Float32[Array, " N"],
+        dream: Int32[Array, " N"],
+        length: Int32[Array, " N"] | None = None,
     ) -> tuple[Float32[Array, "N T V"], ParentRows]:
         """Gradient of each prompt's objective under its own penalty with respect to its one-hot tokens.
 
@@ -95,31 +99,35 @@ class LanguageModelScorer:
             ids: int32[N, T].
             penalties: float32[N].
             dream: int32[N], which feature is read.
+            length: int32[N], optimized tokens of each prompt, those beyond being left out; None where all have T.
 
         Returns:
-            float32[N, T, V], and what evaluation needs of these prompts.
+            float32[N, T, V], 0 at tokens that are left out, and what evaluation needs of these prompts.
         """
-        decoder, length, first = self.decoder, ids.shape[1], self.first_scored
-        embeddings = self._embedded(ids, dream)
-        lengths = jnp.full(ids.shape[0], length, jnp.int32)
+        decoder, width, first = self.decoder, ids.shape[1], self.first_scored
+        embeddings = self._embedded(ids, dream, length)
+        lengths = jnp.full(ids.shape[0], width, jnp.int32) if length is None else length
+        own = None if length is None else jnp.arange(width) < length[:, None]
 
         def total(tokens: Hidden) -> tuple[Float32[Array, ""], tuple[ParentRows, Float32[Array, "N scored V"] | None]]:
-            inputs = jnp.concatenate([tokens, embeddings[:, length:]], axis=1)
-            parents, logits = self._rows_of(decoder, ids, dream, inputs)
-            nats = parents.surprisal[:, first:].mean(axis=-1)
+            inputs = jnp.concatenate([tokens, embeddings[:, width:]], axis=1)
+            parents, logits = self._rows_of(decoder, ids, dream, inputs, length)
+            nats = parents.surprisal[:, first:].mean(axis=-1, where=None if own is None else own[:, first:])
             return (self.totals(parents.values, dream, lengths) - penalties * nats).sum(), (parents, logits)
 
-        of_embeddings, (parents, logits) = jax.grad(total, has_aux=True)(embeddings[:, :length])
+        of_embeddings, (parents, logits) = jax.grad(total, has_aux=True)(embeddings[:, :width])
         gradient = decoder.embedding_gradient(of_embeddings)
-        if logits is None:
-            return gradient, parents
-        share = (penalties / (length - first))[:, None, None]
-        of_labels = share * (logits - parents.normalizer[:, first:, None])
-        return gradient + jnp.pad(of_labels, ((0, 0), (first, 0), (0, 0))), parents
+        if logits is not None:
+            share = (penalties / ((width if length is None else length) - first))[:, None, None]
+            of_labels = share * (logits - parents.normalizer[:, first:, None])
+            gradient = gradient + jnp.pad(of_labels, ((0, 0), (first, 0), (0, 0)))
+        return gradient if own is None else jnp.where(own[..., None], gradient, 0), parents
 
-    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> ParentRows:
+    def parents(
+        self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], length: Int32[Array, " N"] | None = None
+    ) -> ParentRows:
         """What evaluation needs of prompts, by a forward pass; see `gradients`."""
-        return self._rows_of(self.decoder, ids, dream, self._embedded(ids, dream))[0]
+        return self._rows_of(self.decoder, ids, dream, self._embedded(ids, dream, length), length)[0]
 
     def log_probs(self, parents: ParentRows) -> Float32[Array, "N T V"]:
         """Log-probability of every token at each position, given those before; 0 where a token has no predecessor."""
@@ -127,21 +135,31 @@ class LanguageModelScorer:
         found = logits - parents.normalizer[:, self.first_scored :, None]
         return jnp.pad(found, ((0, 0), (self.first_scored, 0), (0, 0)))
 
-    def _embedded(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> Hidden:
-        sequences = self.after_prefix(ids, dream)
+    def _embedded(
+        self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], length: Int32[Array, " N"] | None
+    ) -> Hidden:
+        sequences = self.after_prefix(ids, dream, length)
         return self.decoder.embed(sequences, len(self.prefix) + jnp.arange(sequences.shape[1]))
 
     def _rows_of(
-        self, decoder: Decoder, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], inputs: Hidden
+        self,
+        decoder: Decoder,
+        ids: Int32[Array, "N T"],
+        dream: Int32[Array, " N"],
+        inputs: Hidden,
+        length: Int32[Array, " N"] | None,
     ) -> tuple[ParentRows, Float32[Array, "N scored V"] | None]:
         """What is kept of prompts, given the embeddings of all their tokens, and the logits of scored ones."""
-        length, first = ids.shape[1], self.first_scored
-        shown = self.shown(jnp.full(ids.shape[0], length, jnp.int32), length)
+        width, first = ids.shape[1], self.first_scored
+        shown = self.shown(jnp.full(ids.shape[0], width, jnp.int32) if length is None else length, width)
+        if shown is not None and length is not None and READ in self.features.reads:
+            # A child of another length may be read at any token that it has of its parent.
+            shown = jnp.broadcast_to(jnp.arange(inputs.shape[1], dtype=jnp.int32), inputs.shape[:2])
         past, before = (None, None) if self.past is None else (self.past.keys_values, self.past.hidden)
-        next_tokens = following(self.after_prefix(ids, dream))
+        next_tokens = following(self.after_prefix(ids, dream, length))
         values, hidden, cache = run(decoder, self.features, dream, inputs, next_tokens, shown, past)
-        predictors = predictors_of(hidden[:, :length], before)
-        logits, nats = None, jnp.zeros((ids.shape[0], length - first), jnp.float32)
+        predictors = predictors_of(hidden[:, :width], before)
+        logits, nats = None, jnp.zeros((ids.shape[0], width - first), jnp.float32)
         normalizer = nats
         if self.fluency:
             logits = decoder.unembed(predictors[:, first:])

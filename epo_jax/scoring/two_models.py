@@ -78,11 +78,15 @@ class TwoModelScorer:
         return max(self.feature.vocabulary, self.fluency.vocabulary)
 
     def gradients(
-        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+        self,
+        ids: Int32[Array, "N T"],
+        penalties: Float32[Array, " N"],
+        dream: Int32[Array, " N"],
+        length: Int32[Array, " N"] | None = None,
     ) -> tuple[Float32[Array, "N T V"], tuple[ParentRows, ParentRows]]:
         """Gradient of each prompt's objective; V is the first model's, whose own tokens get its part alone."""
-        found, parents = self.feature.gradients(ids, jnp.zeros_like(penalties), dream)
-        fluent, more = self.fluency.gradients(ids, penalties, jnp.zeros_like(dream))
+        found, parents = self.feature.gradients(ids, jnp.zeros_like(penalties), dream, length)
+        fluent, more = self.fluency.gradients(ids, penalties, jnp.zeros_like(dream), length)
         # What only fills up the room for tokens has gradients that mean nothing.
         shared = min(self.feature.vocabulary, self.fluency.vocabulary)
         fluent = jnp.where(jnp.arange(fluent.shape[2]) < shared, fluent, 0)
@@ -95,9 +99,11 @@ class TwoModelScorer:
         """The first optimized token that has a predecessor."""
         return self.fluency.first_scored
 
-    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> tuple[ParentRows, ParentRows]:
+    def parents(
+        self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], length: Int32[Array, " N"] | None = None
+    ) -> tuple[ParentRows, ParentRows]:
         """What evaluation needs of prompts, by forward passes of both models."""
-        return self.feature.parents(ids, dream), self.fluency.parents(ids, jnp.zeros_like(dream))
+        return self.feature.parents(ids, dream, length), self.fluency.parents(ids, jnp.zeros_like(dream), length)
 
     def log_probs(self, parents: tuple[ParentRows, ParentRows]) -> Float32[Array, "N T V"]:
         """Log-probabilities under the model that fluency is of, as wide as the first one's vocabulary."""

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerFast
 from epo_jax.dream.frontier import decode
 from epo_jax.dream.progress import FLUENT_BELOW
 from epo_jax.dream.result import Result
+from epo_jax.epo.lengths import bare
 from epo_jax.errors import EpoError
 from epo_jax.sweep.batches import Item, Unusable
 
@@ -157,5 +158,5 @@ def _prompt(
         f"{name}_value": float(history.feature[at]),
         f"{name}_cross_entropy": float(history.cross_entropy[at]),
         f"{name}_text": decode(tokenizer, history.ids[at]).encode("utf-8", "backslashreplace").decode(),
-        f"{name}_ids": history.ids[at].tolist(),
+        f"{name}_ids": bare(history.ids[at]).tolist(),
     }

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int32, Int64
 
 from epo_jax.constraints import Survival
+from epo_jax.epo.lengths import bare
 from epo_jax.scoring.scale import Scale
 from judging.trace import Trace
 
@@ -121,8 +122,8 @@ def rows_to_reach(target: float, rows: Int64[np.ndarray, " n"], reached: Float64
 
 def repetition(prompts: Int32[np.ndarray, "n T"]) -> float:
     """The share of tokens that stand in their prompt before, mean over prompts."""
-    distinct = np.array([len(set(prompt)) for prompt in prompts.tolist()])
-    return float((1 - distinct / prompts.shape[1]).mean())
+    own = [bare(prompt).tolist() for prompt in prompts]
+    return float(np.mean([1 - len(set(prompt)) / len(prompt) for prompt in own]))
 
 
 def _finite(z: Float[np.ndarray, " N"], cross_entropy: Float[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:

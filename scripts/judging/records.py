@@ -17,6 +17,7 @@ from jaxtyping import Float64, Int64
 import epo_jax
 from epo_jax.constraints import Survival
 from epo_jax.dream.versions import versions
+from epo_jax.epo.lengths import bare
 from epo_jax.errors import EpoError, one_line
 from epo_jax.scoring.scale import Scale
 from judging.measures import Measures, curve, frontier, measure
@@ -120,7 +121,7 @@ def record_of(
     z = scale.of(trace.feature)
     prompts = [
         {
-            "text": lm.tokenizer.decode(trace.ids[row].tolist(), clean_up_tokenization_spaces=False),
+            "text": lm.tokenizer.decode(bare(trace.ids[row]).tolist(), clean_up_tokenization_spaces=False),
             "z": round(float(z[row]), 4),
             "cross_entropy": round(float(trace.cross_entropy[row]), 4),
         }

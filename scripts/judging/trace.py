@@ -17,7 +17,7 @@ class Trace:
     """All prompts that were scored, in order.
 
     Attributes:
-        ids: int32[N, T].
+        ids: int32[N, T], of a prompt of fewer tokens with -1 behind its last.
         feature: float32[N], the feature's own values.
         cross_entropy: float32[N], nats/token.
         rows: int64[N], rows of tokens that had been run when the prompt's score was known; never falls.

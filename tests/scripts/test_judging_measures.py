@@ -124,6 +124,8 @@ def test_measures_of_a_search_with_and_without_fluent_prompts(tiny):
 
 def test_repetition_is_the_share_of_tokens_that_were_there_before():
     assert repetition(np.array([[1, 1, 1, 1], [1, 2, 3, 4]], np.int32)) == pytest.approx((0.75 + 0.0) / 2)
+    # What stands behind the end of a shorter prompt is no token.
+    assert repetition(np.array([[1, 1, -1, -1], [1, 2, 3, -1]], np.int32)) == pytest.approx((0.5 + 0.0) / 2)
 
 
 def test_survival_is_the_share_of_texts_that_give_the_same_tokens(tiny):

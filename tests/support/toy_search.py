@@ -35,16 +35,26 @@ class Tables:
     weight: Float32[Array, " R"]
 
     def gradients(
-        self, ids: Int32[Array, "N T"], penalties: Float32[Array, " N"], dream: Int32[Array, " N"]
+        self,
+        ids: Int32[Array, "N T"],
+        penalties: Float32[Array, " N"],
+        dream: Int32[Array, " N"],
+        length: Int32[Array, " N"] | None = None,
     ) -> tuple[Array, Array]:
         weight, penalty = self.weight[dream][:, None, None], penalties[:, None, None]
-        return weight * self.table - penalty * self.surprise / len(self.table), ids
+        if length is None:
+            return weight * self.table - penalty * self.surprise / len(self.table), ids
+        length = length[:, None, None]
+        there = jnp.arange(len(self.table))[:, None] < length
+        return jnp.where(there, weight * self.table - penalty * self.surprise / length, 0), ids
 
     @property
     def first_scored(self) -> int:
         return 0
 
-    def parents(self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"]) -> Array:
+    def parents(
+        self, ids: Int32[Array, "N T"], dream: Int32[Array, " N"], length: Int32[Array, " N"] | None = None
+    ) -> Array:
         return ids
 
     def log_probs(self, parents: Array) -> Array:

@@ -11,6 +11,10 @@ from jax import Array
 from jaxtyping import Bool, Float32, Int32
 
 from epo_jax.axes import PRNGKey
+from epo_jax.epo.lengths import PAD, lengths_of
+
+# Draws of lengths, beside those of an operator itself, so that these are the same where no length varies.
+LENGTHS = 1000
 
 
 @jax.tree_util.register_dataclass
@@ -19,14 +23,17 @@ class Parent:
     """A prompt with what is known of it for free.
 
     Attributes:
-        ids: int32[T].
+        ids: int32[T], with pads behind the last token if it has fewer, see `epo_jax.epo.lengths`.
         log_probs: float32[T, V], of every token given those before it, in nats; 0 where a token has no predecessor.
+            Behind a prompt's end only the first place means something.
         gradient: float32[T, V], of the slot's objective by one-hot tokens; None where no operator reads it.
         allowed: bool[V], tokens that prompts may hold.
         positions: float32[T], how likely an edit starts at each position; their sum is 1.
         mates: int32[P, T], the whole population.
         nat: float32[], what a nat of one token's surprisal costs, in the unit that gains are told in.
         kept: tokens of the greatest gradient that are drawn from.
+        least_length: the fewest tokens that a prompt may have; 0 where all have T.
+        first_scored: the first token that has a predecessor.
     """
 
     ids: Int32[Array, " T"]
@@ -37,6 +44,13 @@ class Parent:
     mates: Int32[Array, "P T"]
     nat: Float32[Array, ""]
     kept: Int32[Array, ""]
+    least_length: int = dataclasses.field(default=0, metadata={"static": True})
+    first_scored: int = dataclasses.field(default=0, metadata={"static": True})
+
+    @property
+    def length(self) -> int | Int32[Array, ""]:
+        """How many tokens it has."""
+        return lengths_of(self.ids) if self.least_length else self.ids.shape[0]
 
 
 @jax.tree_util.register_dataclass
@@ -92,6 +106,11 @@ def draw_tokens(
     return jnp.minimum(jax.vmap(draw)(positions, draws), last).astype(jnp.int32)
 
 
+def halves(key: PRNGKey, kinds: int, count: int) -> Bool[Array, "kinds m"]:
+    """For so many edits, whether each belongs to one half of them or to the other; anew for each of some kinds."""
+    return jax.random.bernoulli(jax.random.fold_in(key, LENGTHS), shape=(kinds, count))
+
+
 def put(parent: Parent, positions: Int32[Array, " m"], tokens: Int32[Array, " m"]) -> Int32[Array, "m T"]:
     """The parent with one token replaced each time."""
     here = jnp.arange(parent.ids.shape[0]) == positions[:, None]
@@ -107,3 +126,27 @@ def swap_gain(parent: Parent, positions: Int32[Array, " m"], tokens: Int32[Array
 def swaps(parent: Parent, positions: Int32[Array, " m"], tokens: Int32[Array, " m"]) -> Edits:
     """Edits that replace one token each."""
     return Edits(put(parent, positions, tokens), swap_gain(parent, positions, tokens))
+
+
+def joined_gain(parent: Parent, positions: Int32[Array, " m"], tokens: Int32[Array, " m"]) -> Float32[Array, " m"]:
+    """What one token more changes of the mean surprisal, if all others' surprisals stay."""
+    count, mean = _scored(parent)
+    gain = parent.nat * count / (count + 1) * (parent.log_probs[positions, tokens] - mean)
+    # One that has no predecessor gives one to the token behind it, of which nothing is known.
+    return jnp.where(positions < parent.first_scored, 0.0, gain)
+
+
+def left_gain(parent: Parent, positions: Int32[Array, " m"]) -> Float32[Array, " m"]:
+    """What one token less changes of the mean surprisal, if all others' surprisals stay."""
+    count, mean = _scored(parent)
+    # Without a first token that has no predecessor the next one has none.
+    positions = jnp.maximum(positions, parent.first_scored)
+    own = parent.log_probs[positions, parent.ids[positions]]
+    return parent.nat * count / jnp.maximum(count - 1, 1) * (mean - own)
+
+
+def _scored(parent: Parent) -> tuple[Int32[Array, ""], Float32[Array, ""]]:
+    """How many tokens have a predecessor, and their mean log-probability."""
+    own = jnp.take_along_axis(parent.log_probs, jnp.maximum(parent.ids, 0)[:, None], axis=1)[:, 0]
+    there = (jnp.arange(parent.ids.shape[0]) >= parent.first_scored) & (parent.ids != PAD)
+    return there.sum(), own.mean(where=there)

@@ -8,12 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from epo_jax.axes import PRNGKey
+from epo_jax.epo.lengths import PAD
 from epo_jax.epo.operators.base import Edits, Parent, draw_positions
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossover:
-    """The parent's tokens before a position, and from there on those of a member drawn uniformly."""
+    """The parent's tokens before a position, and from there on those of a member drawn uniformly, if it has any.
+
+    Where lengths vary, the child ends where the member does, or where the position is behind that.
+    """
 
     reads_gradient: bool = False
 
@@ -25,4 +29,5 @@ class Crossover:
         ids = jnp.where(jnp.arange(parent.ids.shape[0]) < positions[:, None], parent.ids, mates)
         before = parent.log_probs[positions, parent.ids[positions]]
         first = jnp.take_along_axis(mates, positions[:, None], axis=1)[:, 0]
-        return Edits(ids, parent.nat * (parent.log_probs[positions, first] - before))
+        gain = parent.nat * (parent.log_probs[positions, first] - before)
+        return Edits(ids, jnp.where(first == PAD, 0.0, gain) if parent.least_length else gain)

@@ -1,4 +1,4 @@
-"""A token taken out, so that those behind it move up; a new one follows the last, so that the length stays."""
+"""A token taken out, so that those behind it move up; a new one follows the last and the length stays, or none does."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import jax
 import jax.numpy as jnp
 
 from epo_jax.axes import PRNGKey
-from epo_jax.epo.operators.base import Edits, Parent, draw_positions, draw_tokens
+from epo_jax.epo.lengths import PAD
+from epo_jax.epo.operators.base import Edits, Parent, draw_positions, draw_tokens, halves, left_gain
 
 
 @dataclasses.dataclass(frozen=True)
 class Deletion:
-    """The new last token is drawn from what the model expects in the last place."""
+    """The new last token is drawn from what the model expects in the last place; half of the edits may do without."""
 
     reads_gradient: bool = False
 
     def propose(self, parent: Parent, key: PRNGKey, count: int) -> Edits:
-        """See `Operator`; where the last token is taken out, it is replaced."""
+        """See `Operator`; where the last token is taken out, it is replaced, if the length stays."""
         position_key, token_key = jax.random.split(key)
-        length = parent.ids.shape[0]
+        room = parent.ids.shape[0]
         positions = draw_positions(parent, position_key, count)
-        last = jnp.full_like(positions, length - 1)
+        last = jnp.full_like(positions, parent.length - 1)
         tokens = draw_tokens(parent, jnp.exp(parent.log_probs), last, token_key)
-        place = jnp.arange(length)
-        source = jnp.minimum(place + (place >= positions[:, None]), length - 1)
-        ids = jnp.where(place == length - 1, tokens[:, None], parent.ids[source])
-        return Edits(ids, jnp.zeros(count, jnp.float32))
+        gain = jnp.zeros(count, jnp.float32)
+        if parent.least_length:
+            shorter = halves(key, 1, count)[0] & (parent.length > parent.least_length)
+            tokens = jnp.where(shorter, PAD, tokens)
+            gain = jnp.where(shorter, left_gain(parent, positions), gain)
+        place = jnp.arange(room)
+        source = jnp.minimum(place + (place >= positions[:, None]), room - 1)
+        return Edits(jnp.where(place == parent.length - 1, tokens[:, None], parent.ids[source]), gain)

@@ -22,7 +22,7 @@ class PairSwap:
         position_key, first_key, second_key = jax.random.split(key, 3)
         positions, weights = draw_positions(parent, position_key, count), jnp.exp(parent.log_probs)
         first = draw_tokens(parent, weights, positions, first_key)
-        following = jnp.minimum(positions + 1, parent.ids.shape[0] - 1)
+        following = jnp.minimum(positions + 1, parent.length - 1)
         second = draw_tokens(parent, weights, following, second_key)
         here = jnp.arange(parent.ids.shape[0]) == positions[:, None]
         ids = jnp.where(here, first[:, None], put(parent, following, second))
