@@ -149,6 +149,8 @@ def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(t
         "distinct": "false",
         "archive": "false",
         "fragments": "true",
+        "repetition": "0.5",
+        "least_length": "2",
         "kept_first": "9",
         "kept_last": "7",
         "model_starts": "5",
