@@ -153,6 +153,7 @@ def test_every_setting_of_a_guided_search_is_a_flag_and_its_command_repeats_it(t
         "least_length": "2",
         "kept_first": "9",
         "kept_last": "7",
+        "momentum": "0.5",
         "model_starts": "5",
         "random_starts": "6",
         "beam": "false",
