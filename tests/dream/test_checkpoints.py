@@ -51,7 +51,6 @@ def test_a_run_below_a_relative_path_is_saved_and_goes_on(tiny, whole, tmp_path,
 @pytest.mark.parametrize(
     "changes",
     [
-        {"beginnings": 3, "model_starts": 9, "random_starts": 6},
         {"operators": "model_swap:2,insertion:1", "archive": False},
         {"beam": True, "beginnings": 2, "momentum": 0.5},
     ],

@@ -116,7 +116,7 @@ def test_a_guided_search_is_the_dream_of_the_same_seed_and_the_rows_of_its_start
 
 
 def test_a_beam_is_where_a_guided_search_starts_and_its_rows_count(task):
-    guided = dataclasses.replace(SMALL, search="best", beginnings=2)
+    guided = dataclasses.replace(SMALL, search="best", beginnings=2, operators="model_swap")
     larger = dataclasses.replace(task, budget=2 * task.budget)
     trace = evolved(larger, guided)
     history = epo_jax.dream(task.lm, epo_jax.parse_feature(FEATURE, task.lm), guided).history

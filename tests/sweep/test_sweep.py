@@ -53,7 +53,8 @@ def table(folder: Path) -> pd.DataFrame:
 
 
 def test_guided_searches_are_swept_and_what_they_leave_open_is_kept(tiny, tmp_path, monkeypatch):
-    config = dataclasses.replace(SMALL, search="best", beam=False, model_starts=4, random_starts=4)
+    one = {"beam": False, "model_starts": 4, "random_starts": 4, "operators": "model_swap"}
+    config = dataclasses.replace(SMALL, search="best", **one)
     done = sweep(tiny, NEURONS[:3], config, output=tmp_path, dreams_at_once=2)
     assert (done.dreams, done.done, done.failed, done.stopped) == (3, 3, 0, "")
     rows = table(tmp_path)
