@@ -31,11 +31,8 @@ def torch_scores(model: torch.nn.Module, ids: np.ndarray) -> tuple[np.ndarray, n
 def test_a_dream_of_the_default_neuron_finds_what_its_neuron_fires_on_and_pytorch_agrees_on_every_frontier_prompt(
     lm, torch_lm
 ):
-    config = dataclasses.replace(epo_jax.PRESETS["quick"], iterations=40)
+    config = dataclasses.replace(epo_jax.PRESETS["quick"], iterations=15)
     result = epo_jax.dream(lm, DEFAULT_FEATURE, config, seed=0)
-    start = result.history.feature[result.history.iteration == 0]
-    # Random prompts hardly move the neuron.
-    assert np.abs(start).max() < 1
     assert result.frontier.feature.max() > 3
     feature, cross_entropy = torch_scores(torch_lm, result.frontier.ids)
     np.testing.assert_allclose(result.frontier.feature, feature, atol=1e-3)

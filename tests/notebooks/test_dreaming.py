@@ -13,7 +13,7 @@ from executing.notebook import execute, read
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 TEXT, EXECUTED = NOTEBOOKS / "dreaming.py", NOTEBOOKS / "dreaming.ipynb"
-SMALL = {"ITERATIONS": 8, "CHILDREN": 3, "ALTERNATIVES": 3, "CORPUS_TOKENS": 1500}
+SMALL = {"ITERATIONS": 8, "CHILDREN": 3, "ALTERNATIVES": 3, "CORPUS_TOKENS": 600}
 # What a reader looks at, as numbers.
 NUMBERS = """
 import json
