@@ -22,7 +22,6 @@ THREE = {"search": "best", "operators": "model_swap,gradient_swap,crossover"}
 FEW = {**THREE, "beam": False, "model_starts": 10, "random_starts": 6}
 GUIDED = [
     [1, 3, 4, "data:8", {}, {**THREE, "momentum": 0.5}],
-    [3, 2, 4, "data:3", {"ban_text": ["ss", "o"]}, FEW],
     [
         1,
         3,
