@@ -43,7 +43,8 @@ def test_prompts_end_in_pads_are_as_long_as_they_may_be_and_score_as_without_pad
     made = trajectory(algorithm, run, 8)
     every = np.concatenate([made[0][0].ids, *(scored_ids(info) for _, info, _ in made)])
     lengths = lengths_in(every)
-    assert LEAST <= lengths.min() < lengths.max() == LENGTH
+    # Rarely a run of eight iterations scores no edit of another length.
+    assert LEAST <= lengths.min() <= lengths.max() == LENGTH
     assert set(bare(every).tolist()) <= set(np.flatnonzero(algorithm.allowed).tolist())
     assert len(np.unique(every, axis=0)) == len(every)
     for before, info, after in made:
