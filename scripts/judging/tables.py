@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from epo_jax.config import BEST
 from judging.bootstrap import Against, Estimate, against
@@ -28,7 +28,12 @@ def page(title: str, told: str, records: Sequence[Record]) -> str:
     methods = list(dict.fromkeys(record.run.method for record in records))
     parts = [f"# {title}\n", f"{told}\n", _EXPLAINED, methods_table(methods, records)]
     if any(record.run.method == REFERENCE for record in records) and len(methods) > 1:
-        parts += ["## Against the paper's search\n", _PAIRED, pairs_table(methods, records)]
+        pairs = {method: (method, REFERENCE) for method in methods if method != REFERENCE}
+        parts += ["## Against the paper's search\n", _PAIRED, pairs_table(pairs, records)]
+    others = [method for method in methods if method not in {REFERENCE, BEST}]
+    if BEST in methods and others:
+        pairs = {other: (BEST, other) for other in others}
+        parts += [f"## `{BEST}` against the others\n", _OTHERS, pairs_table(pairs, records)]
     parts += ["## Feature by feature\n", _BY_FEATURE, features_table(methods, records)]
     if {REFERENCE, BEST} <= set(methods):
         parts += ["## Prompts\n", _PROMPTS, prompts_table(BEST, records)]
@@ -45,6 +50,9 @@ _PAIRED = """Pairs of the same feature and seed, with 95% intervals of a bootstr
 Ratio: hypervolume by the paper's, median; surviving: of prompts alone that are tokenized to the same tokens. Won: share
 of features whose hypervolume, mean over seeds, is larger. Rows: rows until the run has the hypervolume that the paper's
 run ends with, by those that the paper's run took to it, median ("never" where half of the runs do not get there).
+"""
+_OTHERS = f"""The same of `{BEST}` against each of the other methods and of its own variants, on what both ran: ratio
+and rows are those of `{BEST}` by the other's, so that a ratio above 1 is what the other one lacks.
 """
 _BY_FEATURE = "Hypervolume, and in brackets the largest z below 6 nats/token: means over seeds of what there is.\n"
 
@@ -90,33 +98,41 @@ def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pairs_table(methods: Iterable[str], records: Sequence[Record]) -> str:
-    """A row for each method but the reference: what it has of the reference's."""
+def pairs_table(pairs: Mapping[str, tuple[str, str]], records: Sequence[Record]) -> str:
+    """A row for each pair of a method and a reference: what the method has of the reference's.
+
+    Args:
+        pairs: by the name that a row has, method and reference.
+        records: of all of them.
+    """
     heads = ["pairs", "features", "ratio", "ratio, surviving", "won", "rows"]
     lines = [_row(["method", *heads]), _row(["---", *["---:"] * len(heads)])]
-    for method in methods:
-        if method != REFERENCE:
-            found, surviving = held_against(method, records), held_against(method, records, surviving=True)
-            cells = _paired(found, surviving) if found and surviving else ["0", "0", *[""] * 4]
-            lines.append(_row([method, *cells]))
+    for name, (method, reference) in pairs.items():
+        found = held_against(method, records, reference)
+        surviving = held_against(method, records, reference, surviving=True)
+        cells = _paired(found, surviving) if found and surviving else ["0", "0", *[""] * 4]
+        lines.append(_row([name, *cells]))
     return "\n".join(lines) + "\n"
 
 
-def held_against(method: str, records: Sequence[Record], surviving: bool = False) -> Against | None:
-    """A method against the reference, on the features and seeds that both have; None where there are none.
+def held_against(
+    method: str, records: Sequence[Record], reference: str = REFERENCE, surviving: bool = False
+) -> Against | None:
+    """A method against another one, on the features and seeds that both have; None where there are none.
 
     Args:
         method: its name.
         records: of both.
+        reference: the other's name.
         surviving: whether hypervolumes are of prompts alone whose text is tokenized to the same tokens.
     """
-    by_method: dict[str, dict[tuple[str, int], Record]] = {method: {}, REFERENCE: {}}
+    by_method: dict[str, dict[tuple[str, int], Record]] = {method: {}, reference: {}}
     for record in records:
         if record.run.method in by_method:
             by_method[record.run.method][record.run.feature, record.run.seed] = record
     hypervolumes, rows = {}, {}
     for key, own in by_method[method].items():
-        theirs = by_method[REFERENCE].get(key)
+        theirs = by_method[reference].get(key)
         if theirs is not None:
             target = float(theirs.reached[-1])
             taken = [rows_to_reach(target, one.rows, one.reached) for one in (own, theirs)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -163,6 +164,16 @@ def test_a_method_is_held_against_the_paper_where_both_ran():
     # It reaches the paper's 2.0 after 10 of the paper's 30 rows, and never the 4.0.
     assert found.rows.value == np.inf
     assert held_against("nobody", RECORDS) is None
+
+
+def test_best_is_held_against_every_other_method_but_once():
+    best = [dataclasses.replace(one, run=dataclasses.replace(one.run, method="best")) for one in RECORDS[:2]]
+    whole = page("Title", "Told.", [*RECORDS, *best])
+    others = whole[whole.index("## `best` against the others") : whole.index("## Feature by feature")]
+    rows = [line for line in others.splitlines() if line.startswith("| ")][2:]
+    # 2.0 and 4.0 of `best`, which are the paper's here, against 4.0 and 3.0.
+    assert len(rows) == 1
+    assert rows[0].startswith("| other | 2 | 2 | 0.92 (")
 
 
 def test_tables_tell_what_there_is_not():
