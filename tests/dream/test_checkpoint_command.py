@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import Command
 from dream_command import QUICK, run
 
 import epo_jax
@@ -20,12 +21,7 @@ pytestmark = pytest.mark.slow
 
 def ended_by(number: signal.Signals, *given: str) -> tuple[int, str, int]:
     """The exit code and stderr of the command, which is sent a signal when it searches, and its process."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "epo_jax.dream", *given],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Command(["-m", "epo_jax.dream", *given])
     for line in process.stdout:
         if line.startswith("iteration"):
             break

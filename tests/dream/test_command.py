@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Command
 from dream_command import QUICK, run
 
 import epo_jax
@@ -254,12 +255,7 @@ def test_compiled_programs_are_kept_in_the_users_cache_unless_that_is_switched_o
 def test_ctrl_c_ends_the_run_and_still_writes_everything_found_so_far(tiny_folder, tmp_path):
     output = tmp_path / "run"
     given = [f"--model={tiny_folder}", "--feature=L1.N5", *QUICK, "--iterations=1000000", f"--output={output}"]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "epo_jax.dream", *given],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Command(["-m", "epo_jax.dream", *given])
     for line in process.stdout:
         if line.startswith("iteration"):
             break

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 SCRIPT = Path(__file__).with_name("resumed_on_devices.py")
@@ -15,15 +13,7 @@ SCRIPT = Path(__file__).with_name("resumed_on_devices.py")
 
 @pytest.mark.slow
 def test_a_run_begun_on_one_device_goes_on_on_four_and_back_with_the_same_ids_and_says_so(tiny_folder, tmp_path):
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    ran = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tiny_folder), str(tmp_path / "run")],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    ran = commands.run([SCRIPT, tiny_folder, tmp_path / "run"], devices=4, timeout=600)
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["begun"] == [1, 5, 9]

@@ -6,12 +6,11 @@ import json
 import os
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -75,14 +74,8 @@ def test_random_damage_to_an_index_loads_or_is_refused(sharded: Path) -> None:
 def test_a_damaged_file_ends_the_command_with_code_2_and_one_line(good: Path, tmp_path: Path) -> None:
     content = (good / "model.gguf").read_bytes()
     (tmp_path / "cut.gguf").write_bytes(content[: len(content) // 2])
-    command = [
-        sys.executable,
-        "-m",
-        "epo_jax.dream",
-        f"--model={tmp_path / 'cut.gguf'}",
-        f"--output={tmp_path / 'out'}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    given = [f"--model={tmp_path / 'cut.gguf'}", f"--output={tmp_path / 'out'}"]
+    done = commands.run(["-m", "epo_jax.dream", *given])
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert len(lines) == 1

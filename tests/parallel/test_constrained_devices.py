@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 SCRIPT = Path(__file__).with_name("constrained_on_devices.py")
@@ -54,14 +52,6 @@ def test_a_mesh_gives_in_a_guided_search_the_ids_of_one_device(tiny_folder):
 
 
 def run(model: Path, cases: list) -> list[dict]:
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    ran = subprocess.run(
-        [sys.executable, str(SCRIPT), str(model), json.dumps(cases)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    ran = commands.run([SCRIPT, model, json.dumps(cases)], devices=8, timeout=600)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)

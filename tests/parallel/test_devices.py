@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 SCRIPT = Path(__file__).with_name("on_devices.py")
@@ -19,16 +17,7 @@ SLOW = [[1, 8, 4, "data:8"], [1, 1, 20, "data:8"], [1, 8, 4, "data:3"], [2, 1, 3
 
 
 def run(model: Path, cases: list) -> list[dict]:
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    ran = subprocess.run(
-        [sys.executable, str(SCRIPT), str(model), json.dumps(cases)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
+    ran = commands.run([SCRIPT, model, json.dumps(cases)], devices=8, timeout=1200)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
+import commands
 import pytest
 
 LENGTH, TOP_K = 5, 40
@@ -31,15 +29,7 @@ NINE_HEADS = {"hidden_size": 36, "num_attention_heads": 9, "num_key_value_heads"
 
 
 def run(model: Path, cases: list, iterations: int = 30) -> dict:
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    ran = subprocess.run(
-        [sys.executable, str(SCRIPT), str(model), json.dumps(cases), str(iterations)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
+    ran = commands.run([SCRIPT, model, json.dumps(cases), str(iterations)], devices=8, timeout=1800)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -77,12 +78,7 @@ def dreamy_calls(folder: Path) -> list[dict[str, object]]:
 
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "benchmark.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    return commands.run([ROOT / "scripts" / "benchmark.py", *arguments], timeout=600)
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -12,8 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "check_model.py"
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return commands.run([SCRIPT, *arguments], timeout=600)
 
 
 @pytest.mark.slow

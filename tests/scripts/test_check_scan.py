@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -17,8 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "check_scan.py"
 
 
 def check(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), f"--scan={folder}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return commands.run([SCRIPT, f"--scan={folder}"])
 
 
 @pytest.fixture(scope="module")

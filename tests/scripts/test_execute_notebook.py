@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import nbformat
 import pytest
 from executing.notebook import execute, read
@@ -77,7 +78,7 @@ def test_parameters_need_a_cell_for_them(text, tmp_path):
     ],
 )
 def test_bad_flags_end_in_a_line_and_2(given, told):
-    ran = subprocess.run([sys.executable, str(SCRIPT), given], capture_output=True, text=True, timeout=120, check=False)
+    ran = commands.run([SCRIPT, given])
     assert ran.returncode == 2
     assert told in ran.stderr
     assert len(ran.stderr.strip().splitlines()) == 1

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -20,49 +18,10 @@ from epo_jax.corpus import Document, ScanConfig, load_scan, neurons_of, rescore,
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CONFIG = EPOConfig(iterations=4, population=2, children=3, length=5, top_k=40)
-# Commands one after another in one process, since each process takes seconds to begin.
-DRIVER = """
-import contextlib, io, json, sys
-from absl import flags
-from absl.testing import flagsaver
-import figures
-from epo_jax import command_line
-
-flags.FLAGS(["figures", "--kind=seeds", "--output=none"])
-told = []
-for given in json.load(sys.stdin):
-    code, out, err = 0, io.StringIO(), io.StringIO()
-    with flagsaver.flagsaver(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            command_line.parse_flags(["figures", *given], "figures")
-            command_line.guarded(figures.main, "figures")
-        except SystemExit as ended:
-            code = ended.code
-    told.append([code, out.getvalue(), err.getvalue()])
-print(json.dumps(told))
-"""
 
 
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run(commands: Sequence[Sequence[str]]) -> list[Ended]:
-    ended = subprocess.run(
-        [sys.executable, "-c", DRIVER],
-        input=json.dumps(commands),
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent)])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    return [Ended(*values) for values in json.loads(ended.stdout.splitlines()[-1])]
+def run(given: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return commands.run([SCRIPTS / "figures.py", *given])
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +51,7 @@ def made(tiny, tmp_path_factory):
 @pytest.fixture(scope="module")
 def drawn(made):
     one, seeds, two, scanned = made / "seeds" / "0", made / "seeds", made / "two", f"--scan={made / 'scan'}"
-    commands = {
+    flags_of = {
         "seeds": ["--kind=seeds", f"--runs={seeds}"],
         "evolution": ["--kind=evolution", f"--runs={one}", "--iterations=4,1"],
         "default": ["--kind=evolution", f"--runs={one}"],
@@ -101,38 +60,37 @@ def drawn(made):
         "attribution": ["--kind=attribution", f"--runs={made / 'attributed'}", "--prompts=1"],
         "layers": ["--kind=layers", f"--table={made / 'table.csv'}", "--title=$directions$"],
     }
-    given = [[*flags, f"--output={made / 'drawn' / name}"] for name, flags in commands.items()]
-    return dict(zip(commands, run(given), strict=True))
+    return {name: run([*flags, f"--output={made / 'drawn' / name}"]) for name, flags in flags_of.items()}
 
 
 @pytest.mark.parametrize("kind", ["seeds", "evolution", "default", "dataset", "several", "attribution", "layers"])
 def test_png_and_pdf_are_written_and_named(made, drawn, kind: str) -> None:
     ended = drawn[kind]
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.returncode, ended.stderr) == (0, "")
     for ending, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         file = made / "drawn" / f"{kind}.{ending}"
         assert file.read_bytes().startswith(start)
-        assert str(file) in ended.out.splitlines()[-1]
+        assert str(file) in ended.stdout.splitlines()[-1]
 
 
 def test_seeds_are_summed_up_in_a_sentence(made, drawn) -> None:
     maxima = [epo_jax.load_result(made / "seeds" / str(seed)).frontier.feature.max() for seed in range(3)]
-    told = drawn["seeds"].out.splitlines()[0]
+    told = drawn["seeds"].stdout.splitlines()[0]
     assert told.startswith("3 seeds of L0.N3: maximum from ")
     shown = [float(word.replace("−", "-").rstrip(",.")) for word in told.split() if word.lstrip("−")[:1].isdigit()][1:]
     np.testing.assert_allclose(shown, [min(maxima), max(maxima), np.median(maxima)], rtol=0.02)
 
 
 def test_iterations_are_told_in_their_order(drawn) -> None:
-    told = drawn["evolution"].out.splitlines()[0]
+    told = drawn["evolution"].stdout.splitlines()[0]
     assert 0 < told.index("at iteration 1") < told.index("at iteration 4")
-    assert drawn["default"].out.splitlines()[0].endswith("at iteration 4.")
+    assert drawn["default"].stdout.splitlines()[0].endswith("at iteration 4.")
 
 
 def test_a_comparison_says_the_sentence_that_a_reader_wants(made, drawn) -> None:
     positions = load_scan(made / "scan").positions
     for kind, features in (("dataset", ["L0.N3"]), ("several", ["L0.N3", "L1.N5"])):
-        sentences = drawn[kind].out.splitlines()[:-1]
+        sentences = drawn[kind].stdout.splitlines()[:-1]
         assert len(sentences) == len(features)
         for sentence, feature in zip(sentences, features, strict=True):
             assert sentence.startswith("At ")
@@ -143,11 +101,11 @@ def test_a_comparison_says_the_sentence_that_a_reader_wants(made, drawn) -> None
 
 def test_attributions_tell_how_many_prompts_are_drawn(made, drawn) -> None:
     count = len(epo_jax.load_result(made / "attributed").frontier)
-    assert drawn["attribution"].out.splitlines()[0] == f"L0.N3: 1 of the {count} prompts of its frontier."
+    assert drawn["attribution"].stdout.splitlines()[0] == f"L0.N3: 1 of the {count} prompts of its frontier."
 
 
 def test_layers_are_told_with_their_means(drawn) -> None:
-    assert drawn["layers"].out.splitlines()[0] == (
+    assert drawn["layers"].stdout.splitlines()[0] == (
         "dreams: the mean z-score is from 4.50 at layer 4 to 8.50 at layer 8."
     )
 
@@ -171,9 +129,10 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(made) -> None:
         ("--kind=seeds", f"--runs={seeds}", f"--output={table}/a"): f"--output={table}/a: cannot be written",
         ("--kind=dataset", f"--runs={one}", scanned, f"--output={table}/a"): "cannot be written",
     }
-    for (given, told), ended in zip(refused.items(), run([list(given) for given in refused]), strict=True):
-        assert ended.code == 2, given
-        assert ended.err.startswith("figures: error: "), given
-        assert told in ended.err, ended.err
-        assert ended.err.count("\n") == 1, ended.err
+    for given, told in refused.items():
+        ended = run(given)
+        assert ended.returncode == 2, given
+        assert ended.stderr.startswith("figures: error: "), given
+        assert told in ended.stderr, ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
     assert not list(made.glob("refused*"))

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -11,7 +11,7 @@ SCRIPT = ROOT / "scripts" / "measure_constraints.py"
 
 
 def run(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *flags], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return commands.run([SCRIPT, *flags], cwd=ROOT, timeout=600)
 
 
 @pytest.mark.slow

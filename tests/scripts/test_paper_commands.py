@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,14 +21,7 @@ TINY = ("--iterations=3", "--population=3", "--children=4", "--length=5", "--top
 
 
 def command(script: str, *given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{script}.py"), *given],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return commands.run([SCRIPTS / f"{script}.py", *given])
 
 
 def ran_by(script: str, output: Path, *given: str, calls: int = 1) -> tuple[str, list[epo_jax.Result]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pandas as pd
 import pytest
 from made_results import made
@@ -22,14 +21,7 @@ CONFIG = EPOConfig(iterations=3, population=2, children=3, length=5, top_k=40)
 
 
 def command(*given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *given],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return commands.run([SCRIPT, *given])
 
 
 @pytest.fixture

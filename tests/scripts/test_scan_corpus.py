@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -19,15 +18,7 @@ SIZES = ["--length=5", "--context=16", "--keep=4", "--batch=2"]
 
 
 def command(script: str, *given: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
-    pretended = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *given],
-        env={**os.environ, "XLA_FLAGS": pretended, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return commands.run([SCRIPTS / script, *given], devices=devices)
 
 
 @pytest.fixture(scope="module")
