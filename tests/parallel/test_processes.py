@@ -151,7 +151,7 @@ def test_processes_end_within_a_minute_with_a_clear_line_when_one_is_killed(coun
 def test_several_processes_give_what_one_gives_also_after_one_was_killed_and_files_are_written_once(
     tiny_folder, tmp_path
 ):
-    command = ["-m", "epo_jax.dream", f"--model={tiny_folder}", *SEARCH, "--iterations=60", "--checkpoint_every=1"]
+    command = ["-m", "epo_jax.dream", f"--model={tiny_folder}", *SEARCH, "--iterations=24", "--checkpoint_every=1"]
     assert commands.run([*command, f"--output={tmp_path / 'one'}"]).returncode == 0
     check_written_by_the_first(ends(started(4, [*command, f"--output={tmp_path / 'four'}"]), 400))
     command.append(f"--output={tmp_path / 'two'}")
