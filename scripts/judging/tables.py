@@ -52,7 +52,8 @@ of features whose hypervolume, mean over seeds, is larger. Rows: rows until the 
 run ends with, by those that the paper's run took to it, median ("never" where half of the runs do not get there).
 """
 _OTHERS = f"""The same of `{BEST}` against each of the other methods and of its own variants, on what both ran: ratio
-and rows are those of `{BEST}` by the other's, so that a ratio above 1 is what the other one lacks.
+and rows are those of `{BEST}` by the other's, so that a ratio above 1 is what the other one lacks. It is infinite
+where the other one has no prompt below {WORST:g} nats/token, and then there is nothing to reach: rows are 1.
 """
 _BY_FEATURE = "Hypervolume, and in brackets the largest z below 6 nats/token: means over seeds of what there is.\n"
 
@@ -163,16 +164,16 @@ def _paired(found: Against, surviving: Against) -> list[str]:
     return [
         str(found.pairs),
         str(found.features),
-        _interval(found.ratio, "{:.2f}"),
-        _interval(surviving.ratio, "{:.2f}"),
+        _interval(found.ratio, "{:.2f}", "infinite"),
+        _interval(surviving.ratio, "{:.2f}", "infinite"),
         _interval(found.won, "{:.0%}"),
         never if math.isinf(found.rows.value) else _interval(found.rows, "{:.2f}"),
     ]
 
 
-def _interval(estimate: Estimate, form: str) -> str:
+def _interval(estimate: Estimate, form: str, infinite: str = "never") -> str:
     value, low, high = (
-        "never" if math.isinf(number) else form.format(number)
+        infinite if math.isinf(number) else form.format(number)
         for number in (estimate.value, estimate.low, estimate.high)
     )
     return f"{value} ({low} to {high})"

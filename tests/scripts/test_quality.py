@@ -166,6 +166,11 @@ def test_best_is_held_against_every_other_method_but_once():
     # 2.0 and 4.0 of `best`, which are the paper's here, against 4.0 and 3.0.
     assert len(rows) == 1
     assert rows[0].startswith("| other | 2 | 2 | 0.92 (")
+    nothing = dataclasses.replace(RECORDS[2].measures, hypervolume=0.0)
+    less = [
+        dataclasses.replace(one, measures=nothing) if one.run.method == "other" else one for one in [*RECORDS, *best]
+    ]
+    assert "| other | 2 | 2 | infinite (infinite to infinite) |" in page("Title", "Told.", less)
 
 
 def test_tables_tell_what_there_is_not():
