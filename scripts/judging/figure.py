@@ -19,14 +19,16 @@ from judging.features import KINDS, kind_of
 from judging.methods import REFERENCE
 from judging.records import Record
 
-_LEFT, _ACROSS, _HIGH = 0.55, 0.3, 1.7  # inches
+_LEFT, _ACROSS, _HIGH, _BETWEEN = 0.55, 0.3, 1.7, 0.62  # inches
 
 
 def curves_figure(records: Sequence[Record], title: str, *, palette: Palette = LIGHT) -> Figure:
     """A panel for each kind of feature, a line for each method: the median of its runs.
 
     Each run is taken against the hypervolume that the paper's run of its feature and seed ends with, and runs without
-    one are left out; where the paper's search was not run at all, hypervolumes are shown as they are.
+    one are left out; where the paper's search was not run at all, hypervolumes are shown as they are. Medians are of
+    the same features and seeds: above, those of the methods that ran most of them; below, where some ran fewer, of all
+    methods on those that all ran.
 
     Args:
         records: of one model and size, those of a method first that is to be drawn first.
@@ -39,21 +41,55 @@ def curves_figure(records: Sequence[Record], title: str, *, palette: Palette = L
     shown = paired or list(records)
     methods = list(dict.fromkeys(one.run.method for one in shown))
     keys = {method: Key(method, style) for method, style in zip(methods, _styles(len(methods), palette), strict=True)}
-    kinds = [kind for kind in KINDS if any(kind_of(one.run.feature) == kind for one in shown)]
+    bands = alike(shown)
     rows = key_rows(list(keys.values()), PAGE - 0.1)
     bottom = key_height(rows) + 0.42
-    figure = Figure(figsize=(PAGE, bottom + _HIGH + 0.62), facecolor=palette.background)
+    figure = Figure(figsize=(PAGE, bottom + len(bands) * (_HIGH + _BETWEEN)), facecolor=palette.background)
     FigureCanvasAgg(figure)
+    for place, band in enumerate(reversed(bands)):
+        _draw(figure, bottom + place * (_HIGH + _BETWEEN), band, units if paired else {}, keys, palette)
+    said = "median over features and seeds"
+    write_titles(figure, title, said if len(bands) < 2 else f"{said}; below, over those that all methods ran", palette)
+    draw_keys(figure, rows, key_height(rows), palette)
+    return figure
+
+
+def alike(records: Sequence[Record]) -> list[list[Record]]:
+    """Runs whose medians may be held against one another: of the methods with most runs, and of all on what all ran.
+
+    The second is left out where it would be the first, or where there is nothing that all ran.
+    """
+    by_method: dict[str, set[tuple[str, int]]] = {}
+    for one in records:
+        by_method.setdefault(one.run.method, set()).add((one.run.feature, one.run.seed))
+    most = max(map(len, by_method.values()), default=0)
+    bands = [[one for one in records if len(by_method[one.run.method]) == most]]
+    common = set.intersection(*by_method.values()) if by_method else set()
+    if len(bands[0]) < len(records) and common:
+        bands.append([one for one in records if (one.run.feature, one.run.seed) in common])
+    return bands
+
+
+def _draw(
+    figure: Figure,
+    bottom: float,
+    records: Sequence[Record],
+    units: dict[tuple[str, int], float],
+    keys: dict[str, Key],
+    palette: Palette,
+) -> None:
+    """Panels side by side."""
+    kinds = [kind for kind in KINDS if any(kind_of(one.run.feature) == kind for one in records)]
     wide = (PAGE - _LEFT - 0.1 - _ACROSS * (len(kinds) - 1)) / max(len(kinds), 1)
     for place, kind in enumerate(kinds):
         left = _LEFT + place * (wide + _ACROSS)
         axes = add_axes(figure, (left, bottom, wide, _HIGH))
         dress(axes, palette, SIZE)
-        own = [one for one in shown if kind_of(one.run.feature) == kind]
-        for method in methods:
+        own = [one for one in records if kind_of(one.run.feature) == kind]
+        for method, key in keys.items():
             found = [one for one in own if one.run.method == method]
             if found:
-                axes.plot(found[0].rows / 1000, median_curve(found, units if paired else {}), **keys[method].style)
+                axes.plot(found[0].rows / 1000, median_curve(found, units), **key.style)
         axes.set(xlim=(0, own[0].rows[-1] / 1000))
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -61,13 +97,10 @@ def curves_figure(records: Sequence[Record], title: str, *, palette: Palette = L
         font: dict[str, Any] = {"color": palette.muted, "fontfamily": SANS, "fontsize": SIZE}
         axes.set_xlabel("thousand rows", **font)
         if place == 0:
-            axes.set_ylabel("hypervolume, of the paper's" if paired else "hypervolume", **font)
+            axes.set_ylabel("hypervolume, of the paper's" if units else "hypervolume", **font)
         count = len({one.run.feature for one in own})
         head = f"{count} {kind}{'s' if count > 1 else ''}"
         write(figure, left, bottom + _HIGH + 0.06, head, size=SIZE, color=palette.ink, fontweight="bold")
-    write_titles(figure, title, "median over features and seeds", palette)
-    draw_keys(figure, rows, key_height(rows), palette)
-    return figure
 
 
 def median_curve(records: Iterable[Record], units: dict[tuple[str, int], float]) -> Float64[np.ndarray, " n"]:

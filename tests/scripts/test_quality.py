@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny_models
 import transformers
-from judging.figure import curves_figure, median_curve
+from judging.figure import alike, curves_figure, median_curve
 from judging.measures import hypervolume
 from judging.records import Record, Run, add_record, check_settings, read_records
 from judging.tables import features_table, held_against, methods_table, page
@@ -188,11 +188,20 @@ def test_tables_tell_what_there_is_not():
     assert "## Against" not in page("Title", "Told.", [one for one in RECORDS if one.run.method == "other"])
 
 
+def test_medians_are_drawn_of_the_same_features():
+    fewer = RECORDS[:3]
+    assert [one.run.method for one in fewer] == ["paper", "paper", "other"]
+    assert alike(fewer) == [fewer[:2], [fewer[0], fewer[2]]]
+    assert alike(RECORDS[:4]) == [RECORDS[:4]]
+    assert alike([]) == [[]]
+    assert len(curves_figure(fewer, "Title").axes) == 2 + 1
+
+
 def test_curves_are_drawn_in_units_of_the_papers(tmp_path):
     drawn = median_curve(RECORDS[2:4], {("L1.N2", 0): 2.0, ("logit: |", 0): 4.0})
     assert drawn.tolist() == [0.5, 1.0, 1.0, (2.0 + 0.75) / 2]
     figure = curves_figure(RECORDS, "Title")
-    # Of the direction there is no run of the paper's search.
+    # All methods ran both of them, so there is one row of panels. Of the direction there is no run of the paper's search.
     assert len(figure.axes) == 2
     assert len(curves_figure([one for one in RECORDS if one.run.method == "other"], "Title").axes) == 3
     files = write_figure(figure, tmp_path / "a")
