@@ -273,9 +273,9 @@ print(f"Over all cross-entropies: dream {comparison.dream:.2f}, dataset {compari
 
 # %% [markdown]
 # That is no fair contest, either way: the corpus is tiny, and a dream of 60 iterations is short (the paper has 300
-# iterations of 256 prompts). In the run that is kept here, one place of the language reference, `(remember`, beats the
-# dream at its own fluency. Against a million tokens of broader text, dreams of 80 iterations were lower for 16 of 24
-# features at the fluency of the dataset's best example, and higher for 18 of 24 over all fluencies (BUILD_NOTES).
+# iterations of 256 prompts). Against a million tokens of broader text, dreams of 80 iterations of the paper's search
+# were lower for 16 of 24 features at the fluency of the dataset's best example, and higher for 18 of 24 over all
+# fluencies (BUILD_NOTES).
 #
 # `scripts/scan_corpus.py` scans files, Parquet or a dataset of the hub, for all neurons of a model in one pass, and
 # `scripts/compare_dataset.py` compares it with a folder of runs:
