@@ -25,12 +25,16 @@ function show(iteration) {
     : {...line, colour: line.x.map(() => now.line), size: line.x.map(() => 7)};
   const early = told.landmarks.filter(one => one < iteration).map(one => [one, frontierAt(one)]);
   parts["early-data"].data = {xs: early.map(([, one]) => one.x), ys: early.map(([, one]) => one.y)};
-  // Each is named at its first point in the first view.
+  // Each is named at its last point in the first view; those that end alike share the place.
   const within = (value, [low, high]) => value >= low && value <= high;
-  const named = early.flatMap(([name, {x, y}]) => {
-    const at = x.findIndex((one, at) => within(one, told.view.x) && within(y[at], told.view.y));
-    return at < 0 ? [] : [{x: x[at], y: y[at], text: String(name)}];
-  });
+  const named = [];
+  for (const [name, {x, y}] of early) {
+    const at = x.findLastIndex((one, at) => within(one, told.view.x) && within(y[at], told.view.y));
+    if (at < 0) continue;
+    const there = named.find(one => one.x === x[at] && one.y === y[at]);
+    if (there) there.text += `, ${name}`;
+    else named.push({x: x[at], y: y[at], text: String(name)});
+  }
   parts["names-data"].data = Object.fromEntries(["x", "y", "text"].map(name => [name, named.map(one => one[name])]));
   const prompts = `${line.x.length} ${line.x.length === 1 ? "prompt" : "prompts"} on the frontier`;
   const highest = line.x.length ? `, the best ${number(line.y.at(-1))}` : "";

@@ -154,6 +154,14 @@ def test_the_frontier_of_each_iteration_can_be_seen(browser, whole, page) -> Non
         assert browser.execute_script(line) == last
 
 
+def test_earlier_frontiers_are_named_apart(browser, whole, page) -> None:
+    # The first two are one frontier, which has one name for both.
+    browser.execute_script("told.landmarks = [13, 13, 0, 5]; show(told.iterations)")
+    named = browser.execute_script("return parts['names-data'].data")
+    assert len({*zip(named["x"], named["y"], strict=True)}) == len(named["text"]) > 1
+    assert sorted(", ".join(named["text"]).split(", ")) == ["0", "13", "13", "5"]
+
+
 def test_the_page_scrolls_by_the_wheel_until_the_plot_is_clicked(browser, whole, page) -> None:
     state = "return [parts.x.start, parts.x.end, scrollY]"
     surface = element(browser, "#surface")
