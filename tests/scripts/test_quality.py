@@ -201,7 +201,7 @@ def test_curves_are_drawn_in_units_of_the_papers(tmp_path):
     drawn = median_curve(RECORDS[2:4], {("L1.N2", 0): 2.0, ("logit: |", 0): 4.0})
     assert drawn.tolist() == [0.5, 1.0, 1.0, (2.0 + 0.75) / 2]
     figure = curves_figure(RECORDS, "Title")
-    # All methods ran both of them, so there is one row of panels. Of the direction there is no run of the paper's search.
+    # One row of panels, since all methods ran both. Of the direction there is no run of the paper's search.
     assert len(figure.axes) == 2
     assert len(curves_figure([one for one in RECORDS if one.run.method == "other"], "Title").axes) == 3
     files = write_figure(figure, tmp_path / "a")
