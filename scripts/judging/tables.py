@@ -43,8 +43,9 @@ def page(title: str, told: str, records: Sequence[Record]) -> str:
 _EXPLAINED = f"""z: standard deviations above 1,024 random prompts. Hypervolume: the integral over cross-entropies from
 0 to {WORST:g} nats/token of the largest z of prompts up to each. Dead: runs whose best z is below {DEAD_BELOW:g}.
 Repetition: share of a frontier prompt's tokens that stand in it before. Survival: share of frontier prompts whose text
-is tokenized to the same tokens; surviving: the hypervolume of such prompts alone. Shares are means over runs, other
-numbers medians; "{NONE}" where half of the runs have no such prompt.
+is tokenized to the same tokens; surviving: the hypervolume of such prompts alone. Spread: standard deviation of a
+feature's hypervolume over seeds by its mean, median over features with several seeds. Shares are means over runs, other
+numbers medians; "{NONE}" where half of the runs have no such prompt, or no feature has several seeds.
 """
 _PAIRED = """Pairs of the same feature and seed, with 95% intervals of a bootstrap over features, and seeds within them.
 Ratio: hypervolume by the paper's, median; surviving: of prompts alone that are tokenized to the same tokens. Won: share
@@ -70,13 +71,15 @@ def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
         "best z",
         f"z < {BELOW_6:g}",
         f"z < {BELOW_4:g}",
+        "spread",
         "dead",
         "repetition",
         "survival",
     ]
     lines = [_row(["method", *heads, "prompts", "rows", "seconds"]), _row(["---", *["---:"] * (len(heads) + 3)])]
     for method in methods:
-        own = [record.measures for record in records if record.run.method == method]
+        runs = [record for record in records if record.run.method == method]
+        own = [record.measures for record in runs]
         lines.append(
             _row(
                 [
@@ -87,6 +90,7 @@ def methods_table(methods: Iterable[str], records: Sequence[Record]) -> str:
                     _median(own, lambda one: one.best),
                     _median(own, lambda one: one.best_below_6),
                     _median(own, lambda one: one.best_below_4),
+                    _spread(runs),
                     f"{statistics.fmean(one.dead for one in own):.0%}",
                     _mean_share([one.repetition for one in own]),
                     _mean_share([one.survival for one in own]),
@@ -183,6 +187,19 @@ def _median(own: Sequence[Measures], read: Callable[[Measures], float | None], d
     values = [read(one) for one in own]
     middle = statistics.median(-math.inf if value is None else value for value in values)
     return f"{middle:,.{digits}f}" if math.isfinite(middle) else NONE
+
+
+def _spread(runs: Iterable[Record]) -> str:
+    """How far seeds of one feature lie apart, in hypervolumes' own size; where all found nothing they do not."""
+    by_feature: dict[str, list[float]] = {}
+    for one in runs:
+        by_feature.setdefault(one.run.feature, []).append(one.measures.hypervolume)
+    spreads = [
+        statistics.stdev(values) / statistics.fmean(values) if any(values) else 0.0
+        for values in by_feature.values()
+        if len(values) > 1
+    ]
+    return f"{statistics.median(spreads):.0%}" if spreads else NONE
 
 
 def _mean_share(values: Iterable[float | None]) -> str:

@@ -176,7 +176,7 @@ def test_best_is_held_against_every_other_method_but_once():
 def test_tables_tell_what_there_is_not():
     methods = ["paper", "other"]
     measured = methods_table(methods, RECORDS).splitlines()
-    assert measured[2].startswith("| paper | 2 | 3.00 | 3.00 | 4.00 | none | none | 0% | none | none | 5 | 95 | 1 |")
+    assert measured[2].startswith("| paper | 2 | 3.00 | 3.00 | 4.00 | none | none | none | 0% | none | none | 5 | 95 | 1 |")
     by_feature = features_table(methods, RECORDS).splitlines()
     assert by_feature[2:] == [
         "| `L1.N2` | neuron | 2.00 (3.00) | 4.00 (5.00) |",
@@ -186,6 +186,18 @@ def test_tables_tell_what_there_is_not():
     whole = page("Title", "Told.", RECORDS)
     assert "| other | 2 | 2 | 1.38 (" in whole
     assert "## Against" not in page("Title", "Told.", [one for one in RECORDS if one.run.method == "other"])
+
+
+def test_the_spread_of_seeds_is_told_of_features_with_several():
+    again = [
+        dataclasses.replace(
+            one, run=dataclasses.replace(one.run, seed=1), measures=dataclasses.replace(one.measures, hypervolume=found)
+        )
+        for one, found in zip(RECORDS[:2], (6.0, 4.0), strict=True)
+    ]
+    # Of 2 and 6, deviation 2.83 and mean 4; of 4 and 4, none.
+    assert "| none | 35% | 0% |" in methods_table(["paper"], [*RECORDS[:2], *again]).splitlines()[2]
+    assert "| none | 71% | 0% |" in methods_table(["paper"], [*RECORDS[:2], again[0]]).splitlines()[2]
 
 
 def test_medians_are_drawn_of_the_same_features():
