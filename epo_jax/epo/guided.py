@@ -19,23 +19,13 @@ from epo_jax.axes import PRNGKey
 from epo_jax.epo import archive
 from epo_jax.epo.diversity import shared_share
 from epo_jax.epo.groups import in_groups
-from epo_jax.epo.guide import (
-    GRADIENT,
-    WIDTH,
-    Guide,
-    Memory,
-    Scored,
-    operator_shares,
-    position_shares,
-    range_of,
-    with_children,
-    with_range,
-)
+from epo_jax.epo.guide import GRADIENT, WIDTH, Guide, Memory, Scored, range_of, with_children, with_range
 from epo_jax.epo.lengths import PAD, told_apart, whole
 from epo_jax.epo.operators import OPERATORS, Edits, Parent
 from epo_jax.epo.repetition import repeated
 from epo_jax.epo.scorer import Parents, Scores
 from epo_jax.epo.search import Search
+from epo_jax.epo.shares import operator_shares, position_shares
 from epo_jax.epo.slots import best_for_slots, takes
 from epo_jax.epo.state import Info, State
 from epo_jax.epo.work import GRADIENT_ROWS, UNSCORED, Children, Work, of_slots, penalties_of

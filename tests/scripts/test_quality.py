@@ -176,7 +176,9 @@ def test_best_is_held_against_every_other_method_but_once():
 def test_tables_tell_what_there_is_not():
     methods = ["paper", "other"]
     measured = methods_table(methods, RECORDS).splitlines()
-    assert measured[2].startswith("| paper | 2 | 3.00 | 3.00 | 4.00 | none | none | none | 0% | none | none | 5 | 95 | 1 |")
+    assert measured[2].startswith(
+        "| paper | 2 | 3.00 | 3.00 | 4.00 | none | none | none | 0% | none | none | 5 | 95 | 1 |"
+    )
     by_feature = features_table(methods, RECORDS).splitlines()
     assert by_feature[2:] == [
         "| `L1.N2` | neuron | 2.00 (3.00) | 4.00 (5.00) |",
