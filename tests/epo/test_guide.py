@@ -10,7 +10,8 @@ import numpy as np
 from toy_search import first_edits, trajectory
 
 from epo_jax.epo.algorithm import Algorithm
-from epo_jax.epo.guide import LEAST_SHARE, WIDTH, Memory, operator_shares, position_shares
+from epo_jax.epo.guide import WIDTH, Memory
+from epo_jax.epo.shares import LEAST_SHARE, operator_shares, position_shares
 from epo_jax.epo.work import penalties_of
 
 GIVEN = {"penalties": "given"}
