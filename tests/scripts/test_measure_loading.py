@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -13,12 +14,12 @@ SCRIPT = ROOT / "scripts" / "measure_loading.py"
 pytestmark = pytest.mark.slow
 
 
-def run(*flags: str) -> subprocess.CompletedProcess[str]:
+def measured(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, *flags], cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def test_loading_takes_the_memory_of_the_parameters_and_two_tensors() -> None:
-    done = run("--gigabytes=0.3", "--stored=bfloat16", "--dtype=float32", "--shards=3")
+    done = measured("--gigabytes=0.3", "--stored=bfloat16", "--dtype=float32", "--shards=3")
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert re.fullmatch(r"0\.[23]\d\d GB of bfloat16 in 3 files", lines["checkpoint"])
@@ -31,7 +32,7 @@ def test_loading_takes_the_memory_of_the_parameters_and_two_tensors() -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path) -> None:
-    done = run(f"--model={tmp_path}")
+    done = commands.run([SCRIPT, f"--model={tmp_path}"], cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"measure_loading: error: --model={tmp_path}: the folder has no config.json, so it is not a model in Hugging "
